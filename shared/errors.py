@@ -1,0 +1,83 @@
+"""Errors of more than one service.
+
+KottosError
+├── ConfigError            a key, value or sum that refuses to start
+├── RequestError           the client's fault or ours to explain: carries an ErrorCode
+├── ModelError             a model that can't be imported or read, with the reason
+└── BusError
+    ├── BusUnavailable     not connected, or the server rejects us
+    ├── NoResponders       nobody subscribes to the subject of a request
+    ├── RequestTimeout     somebody does, and did not answer in time
+    └── MessageTooLarge    refused before sending: it would end the connection
+"""
+
+from enum import StrEnum
+
+
+class ErrorCode(StrEnum):
+    """Why a request was refused or ended; the gateway's table maps each to an HTTP status."""
+
+    INVALID_REQUEST = "invalid_request"
+    CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
+    NO_CHAT_TEMPLATE = "no_chat_template"
+    MODEL_NOT_FOUND = "model_not_found"
+    BODY_TOO_LARGE = "body_too_large"
+    OVERLOADED = "overloaded"  # queues are full: 429
+    UNAVAILABLE = "unavailable"  # no router, worker or bus right now: 503
+    CANCELLED = "cancelled"
+    INTERNAL = "internal_error"
+
+
+class KottosError(Exception):
+    """Root of all errors that we raise on purpose."""
+
+
+class ConfigError(KottosError):
+    """The configuration refuses to start; the message names the key to change."""
+
+
+class ModelError(KottosError):
+    """A model can't be imported, read or run; the message says why."""
+
+
+class RequestError(KottosError):
+    """A request ends here, and its client hears why."""
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.param = param  # the field of the request that is at fault
+        self.retry_after_s = retry_after_s
+
+
+class BusError(KottosError):
+    """The message bus did not do what was asked."""
+
+
+class BusUnavailable(BusError):
+    """Not connected, or the server rejects us."""
+
+
+class NoResponders(BusError):
+    """Nobody subscribes to the subject of a request."""
+
+
+class RequestTimeout(BusError):
+    """A responder exists and did not answer in time."""
+
+
+class MessageTooLarge(BusError):
+    """Refused before sending, because the server would end the connection."""
+
+    def __init__(self, num_bytes: int, limit_bytes: int) -> None:
+        super().__init__(f"message of {num_bytes} bytes exceeds the bus limit of {limit_bytes} bytes")
+        self.num_bytes = num_bytes
+        self.limit_bytes = limit_bytes

@@ -1,0 +1,322 @@
+"""Every message on the bus, on one page: frozen tagged structs, msgpack, decoded once at the border.
+
+Structs are arrays on the wire, so field order is the format: new fields have defaults and go last.
+Durations travel, instants never do (clocks of two processes don't agree).
+
+    owner --Submit, Cancel--> router --Assign, Cancel--> worker --Frame--> owner --EndAck, Resend--> worker
+    client --Generate, CancelCall--> gateway --Piece--> client
+"""
+
+from typing import Final, Literal, Union
+
+import msgspec
+
+from shared.errors import ErrorCode
+from shared.ids import CallId, ClientId, Incarnation, ModelName, OwnerId, RequestId, WorkerId
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True):
+    """A piece of a message."""
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Anything that travels alone."""
+
+
+# --- a request's life ---------------------------------------------------------------------------
+
+
+class Sampling(Part):
+    """How tokens are chosen and when to stop, complete and validated: nothing is defaulted later."""
+
+    max_tokens: int
+    seed: int  # uint64; drawn at the gateway if the client gave none, and kept by every attempt
+    temperature: float = 1.0  # 0: greedy
+    top_p: float = 1.0
+    top_k: int = 0  # 0: all
+    min_p: float = 0.0
+    presence_penalty: float = 0.0  # over output tokens
+    frequency_penalty: float = 0.0  # over output tokens
+    repetition_penalty: float = 1.0  # over prompt and output tokens
+    min_tokens: int = 0  # until then no stop token can be chosen
+    stop_token_ids: tuple[int, ...] = ()  # the model's end tokens are among them unless ignore_eos
+    choice_index: int = 0
+
+
+class Submit(Message):
+    """Owner to router: run this sequence. `output` is not empty when an earlier attempt got so far."""
+
+    request_id: RequestId
+    attempt: int  # from 0; frames of an older attempt are dropped by the owner
+    owner: OwnerId
+    model: ModelName
+    prompt: tuple[int, ...]  # token ids
+    sampling: Sampling
+    output: tuple[int, ...] = ()  # token ids that the client has already got
+    age_s: float = 0.0  # since the client's request arrived
+    priority: int = 0  # lower is served first
+
+
+class Accepted(Message):
+    """Router to owner, in reply to Submit: queued or assigned; an `Assigned` or `Refused` follows."""
+
+    request_id: RequestId
+    attempt: int
+    router: Incarnation
+
+
+class Assigned(Message):
+    """Router to owner: this worker has it now."""
+
+    request_id: RequestId
+    attempt: int
+    worker: WorkerId
+    incarnation: Incarnation
+
+
+class Refused(Message):
+    """Router to owner (as reply or later): it will not run."""
+
+    request_id: RequestId
+    attempt: int
+    code: ErrorCode
+    message: str
+    retry_after_s: float | None = None
+
+
+class Assign(Message):
+    """Router to worker. Numbered per (router, worker); the worker's beat echoes the last it saw."""
+
+    submit: Submit
+    router: Incarnation
+    number: int
+
+
+class Cancel(Message):
+    """Owner to router, and on to the worker: on the same road as Submit, so it can't overtake it."""
+
+    request_id: RequestId
+    attempt: int
+    owner: OwnerId
+    model: ModelName
+    worker: WorkerId | None = None  # as far as the owner knows
+
+
+class Ended(Part):
+    """The end of a sequence, with its timings as the worker saw them."""
+
+    reason: Literal["stop", "length", "cancelled", "error"]
+    code: ErrorCode | None = None  # with "error"
+    message: str = ""
+    queue_s: float = 0.0  # from assignment to its first step
+    prefill_s: float = 0.0  # from its first step to its first token
+    decode_s: float = 0.0  # from its first to its last token
+    num_cached_tokens: int = 0
+    num_preemptions: int = 0
+
+
+class SequenceTokens(Part):
+    """What one step added to one sequence."""
+
+    request_id: RequestId
+    attempt: int
+    first: int  # output[first : first + len(token_ids)] = token_ids
+    token_ids: tuple[int, ...]
+    ended: Ended | None = None
+
+
+class Frame(Message):
+    """Worker to owner: one per decode step and owner, numbered from 1 per (incarnation, owner)."""
+
+    worker: WorkerId
+    incarnation: Incarnation
+    number: int
+    sequences: tuple[SequenceTokens, ...]
+
+
+class EndAck(Message):
+    """Owner to worker: the ends of these sequences arrived, their tokens may be forgotten."""
+
+    owner: OwnerId
+    request_ids: tuple[RequestId, ...]
+
+
+class Resend(Message):
+    """Owner to worker, after a gap in the frame numbers: say output[first:] again."""
+
+    owner: OwnerId
+    request_id: RequestId
+    attempt: int
+    first: int
+
+
+# --- beats --------------------------------------------------------------------------------------
+
+
+class ModelLoad(Part):
+    """One model on one worker."""
+
+    model: ModelName
+    state: Literal["resident", "cached", "loading", "failed"]
+    num_running: int = 0  # sequences with KV on the device
+    num_waiting: int = 0
+    max_sequence_tokens: int = (
+        0  # what fits: context length or KV memory, whichever is less; 0: not known yet
+    )
+    reason: str = ""  # with "failed"
+
+
+class WorkerBeat(Message):
+    """Worker to routers and owners, twice a second."""
+
+    worker: WorkerId
+    incarnation: Incarnation
+    number: int
+    models: tuple[ModelLoad, ...]
+    router: Incarnation | None  # whose assignment was seen last,
+    last_assignment: int  # and its number
+    kv_used_bytes: int
+    kv_total_bytes: int
+    last_frames: dict[OwnerId, int]  # number of the newest frame per owner
+    draining: bool = False
+
+
+class OwnerBeat(Message):
+    """Owner to workers, once a second; a worker frees the sequences of an owner that missed 5."""
+
+    owner: OwnerId
+
+
+class RouterBeat(Message):
+    """Router to owners, once a second; a new incarnation makes them resend what is not assigned."""
+
+    router: Incarnation
+
+
+# --- the gateway's second front -----------------------------------------------------------------
+
+
+class ChatMessage(Part):
+    role: str
+    content: str
+
+
+class GenerationParams(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client may ask for, by OpenAI's and vLLM's names; None means the default."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    ignore_eos: bool | None = None
+    min_tokens: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+
+
+class Generate(Message):
+    """Client to any one gateway. Exactly one of text, token_ids, chat is given."""
+
+    call_id: CallId
+    client: ClientId
+    model: ModelName
+    params: GenerationParams
+    text: str | None = None
+    token_ids: tuple[int, ...] | None = None
+    chat: tuple[ChatMessage, ...] | None = None
+
+
+class CallError(Part):
+    code: ErrorCode
+    message: str
+    retry_after_s: float | None = None
+
+
+class Piece(Message):
+    """Gateway to client, numbered per call: 0 replies to Generate, the last has a finish_reason or an error."""
+
+    call_id: CallId
+    number: int
+    gateway: OwnerId
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+    finish_reason: Literal["stop", "length"] | None = None
+    num_prompt_tokens: int = 0  # with finish_reason
+    num_output_tokens: int = 0  # with finish_reason
+    error: CallError | None = None
+
+
+class CancelCall(Message):
+    """Client to the gateway that serves the call: its reader left."""
+
+    call_id: CallId
+    client: ClientId
+
+
+class ClientBeat(Message):
+    """Client to gateways, once a second while calls run; calls of a client that missed 5 are cancelled."""
+
+    client: ClientId
+
+
+# --- events, for whoever subscribes -------------------------------------------------------------
+
+
+class RequestFinished(Message):
+    """One client request ended, well or not."""
+
+    request_id: RequestId
+    model: ModelName
+    finish_reason: Literal["stop", "length", "cancelled", "error"]
+    num_prompt_tokens: int
+    num_output_tokens: int
+    ttft_s: float | None  # from arrival to the first token at the gateway
+    total_s: float
+    gateway: OwnerId
+    worker: WorkerId | None = None
+
+
+class ModelSwitched(Message):
+    """A worker's device left one model and continues another."""
+
+    worker: WorkerId
+    model: ModelName
+    previous: ModelName | None
+    kind: Literal["resident", "copied"]
+    copied_bytes: int
+    waited_s: float  # from the decision to the first operation that may run
+
+
+class WorkerCame(Message):
+    worker: WorkerId
+    incarnation: Incarnation
+
+
+class WorkerWent(Message):
+    worker: WorkerId
+    incarnation: Incarnation
+    reason: str
+
+
+AnyMessage = Union[
+    Submit, Accepted, Assigned, Refused, Assign, Cancel, Frame, EndAck, Resend,
+    WorkerBeat, OwnerBeat, RouterBeat,
+    Generate, Piece, CancelCall, ClientBeat,
+    RequestFinished, ModelSwitched, WorkerCame, WorkerWent,
+]  # fmt: skip
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(AnyMessage)
+
+
+def encode(message: Message) -> bytes:
+    return _encoder.encode(message)
+
+
+def decode(payload: bytes) -> AnyMessage:
+    """Raises msgspec.DecodeError (or its subclass ValidationError) on anything that is not one of ours."""
+    return _decoder.decode(payload)

@@ -1,0 +1,109 @@
+"""Every subject on the bus, on one page.
+
+| subject                        | message                       | sender  | receiver                    |
+|--------------------------------|-------------------------------|---------|-----------------------------|
+| kottos.request.<model>         | Submit (request), Cancel      | owner   | router                      |
+| kottos.worker.<worker>         | Assign, Cancel                | router  | worker                      |
+| kottos.worker.<worker>         | EndAck, Resend                | owner   | worker                      |
+| kottos.owner.<owner>           | Assigned, Refused             | router  | owner (a gateway)           |
+| kottos.owner.<owner>           | Frame                         | worker  | owner                       |
+| kottos.beat.worker             | WorkerBeat                    | worker  | router, owners              |
+| kottos.beat.owner              | OwnerBeat                     | owner   | workers                     |
+| kottos.beat.router             | RouterBeat                    | router  | owners                      |
+| kottos.call                    | Generate (request)            | client  | one gateway (queue group)   |
+| kottos.gateway.<owner>         | CancelCall                    | client  | that gateway                |
+| kottos.beat.client             | ClientBeat                    | client  | gateways                    |
+| kottos.client.<client>         | Piece                         | gateway | client                      |
+| kottos.event.request.finished  | RequestFinished               | gateway | anybody                     |
+| kottos.event.model.switched    | ModelSwitched                 | worker  | anybody                     |
+| kottos.event.worker.came       | WorkerCame                    | router  | anybody                     |
+| kottos.event.worker.went       | WorkerWent                    | router  | anybody                     |
+
+Replies to requests go to `_INBOX_<user>.>`, one prefix per bus user: Submit is answered with Accepted or Refused,
+Generate with Piece number 0 (empty, or an error).
+"""
+
+from typing import Final, NamedTuple
+
+from shared.ids import ClientId, ModelName, OwnerId, WorkerId
+
+ALL_REQUESTS: Final = "kottos.request.*"
+BEAT_WORKER: Final = "kottos.beat.worker"
+BEAT_OWNER: Final = "kottos.beat.owner"
+BEAT_ROUTER: Final = "kottos.beat.router"
+BEAT_CLIENT: Final = "kottos.beat.client"
+CALL: Final = "kottos.call"
+CALL_GROUP: Final = "gateways"
+EVENTS: Final = "kottos.event.>"
+EVENT_REQUEST_FINISHED: Final = "kottos.event.request.finished"
+EVENT_MODEL_SWITCHED: Final = "kottos.event.model.switched"
+EVENT_WORKER_CAME: Final = "kottos.event.worker.came"
+EVENT_WORKER_WENT: Final = "kottos.event.worker.went"
+
+_PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+
+
+def encode_token(text: str) -> str:
+    """Any text as one subject token: what NATS could read as syntax becomes =XX per UTF-8 byte."""
+    if not text:
+        return "="
+    return "".join(c if c in _PLAIN else "".join(f"={b:02X}" for b in c.encode()) for c in text)
+
+
+def request(model: ModelName) -> str:
+    return f"kottos.request.{encode_token(model)}"
+
+
+def worker(worker_id: WorkerId) -> str:
+    return f"kottos.worker.{encode_token(worker_id)}"
+
+
+def owner(owner_id: OwnerId) -> str:
+    return f"kottos.owner.{encode_token(owner_id)}"
+
+
+def gateway(owner_id: OwnerId) -> str:
+    return f"kottos.gateway.{encode_token(owner_id)}"
+
+
+def client(client_id: ClientId) -> str:
+    return f"kottos.client.{encode_token(client_id)}"
+
+
+def inbox_prefix(user: str) -> str:
+    return f"_INBOX_{user}"
+
+
+class Permissions(NamedTuple):
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+
+# One bus user per service. Whoever answers a request may publish to that requester's inbox.
+PERMISSIONS: Final[dict[str, Permissions]] = {
+    "gateway": Permissions(
+        publish=(
+            "kottos.request.*", "kottos.worker.*", BEAT_OWNER, "kottos.client.*",
+            EVENT_REQUEST_FINISHED, f"{inbox_prefix('client')}.>",
+        ),
+        subscribe=(
+            "kottos.owner.*", BEAT_WORKER, BEAT_ROUTER, CALL, "kottos.gateway.*", BEAT_CLIENT,
+            f"{inbox_prefix('gateway')}.>",
+        ),
+    ),
+    "router": Permissions(
+        publish=(
+            "kottos.worker.*", "kottos.owner.*", BEAT_ROUTER, EVENT_WORKER_CAME, EVENT_WORKER_WENT,
+            f"{inbox_prefix('gateway')}.>",
+        ),
+        subscribe=(ALL_REQUESTS, BEAT_WORKER, f"{inbox_prefix('router')}.>"),
+    ),
+    "worker": Permissions(
+        publish=("kottos.owner.*", BEAT_WORKER, EVENT_MODEL_SWITCHED),
+        subscribe=("kottos.worker.*", BEAT_OWNER, f"{inbox_prefix('worker')}.>"),
+    ),
+    "client": Permissions(
+        publish=(CALL, "kottos.gateway.*", BEAT_CLIENT),
+        subscribe=("kottos.client.*", EVENTS, f"{inbox_prefix('client')}.>"),
+    ),
+}  # fmt: skip
