@@ -1,7 +1,7 @@
 """The model catalogue: where an imported model lies in the cache folder, and its card.
 
-    <cache>/models/<fingerprint>/          text assets: config.json, tokenizer.json, chat_template.jinja (if any), card.json
-    <cache>/models/<fingerprint>/<layout>-<dtype>/    weights.bin + manifest.json, as a device back end wants them
+    <cache>/models/<fingerprint>/                    config.json, tokenizer.json, chat_template.jinja, card.json
+    <cache>/models/<fingerprint>/<layout>-<dtype>/   weights.bin, manifest.json: as a device back end wants them
 
 An importer writes into a temporary folder beside it and renames it, so a folder that exists is complete.
 The gateway reads the card and the text assets only; workers read both.

@@ -44,9 +44,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: str = "cpu"  # cpu | cuda
     device_memory_bytes: int = 0  # 0 on cpu: unified memory, weights stay in the host cache
     host_memory_bytes: int = 0  # budget of the host model cache; 0: half of the memory limit
-    kv_memory_bytes: int = (
-        0  # 0: 20 % of the device memory (or of the memory limit when unified), 4 GiB at most
-    )
+    kv_memory_bytes: int = 0  # 0: 20 % of the device memory (or of the memory limit when unified), 4 GiB at most
     slab_bytes: int = 4 << 20
     dtype: str = "bfloat16"  # bfloat16 | float32
     num_workers: int = 1

@@ -26,7 +26,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
 # --- a request's life ---------------------------------------------------------------------------
 
 
-class Sampling(Part):
+class Sampling(Part, frozen=True):
     """How tokens are chosen and when to stop, complete and validated: nothing is defaulted later."""
 
     max_tokens: int
@@ -43,7 +43,7 @@ class Sampling(Part):
     choice_index: int = 0
 
 
-class Submit(Message):
+class Submit(Message, frozen=True):
     """Owner to router: run this sequence. `output` is not empty when an earlier attempt got so far."""
 
     request_id: RequestId
@@ -57,7 +57,7 @@ class Submit(Message):
     priority: int = 0  # lower is served first
 
 
-class Accepted(Message):
+class Accepted(Message, frozen=True):
     """Router to owner, in reply to Submit: queued or assigned; an `Assigned` or `Refused` follows."""
 
     request_id: RequestId
@@ -65,7 +65,7 @@ class Accepted(Message):
     router: Incarnation
 
 
-class Assigned(Message):
+class Assigned(Message, frozen=True):
     """Router to owner: this worker has it now."""
 
     request_id: RequestId
@@ -74,7 +74,7 @@ class Assigned(Message):
     incarnation: Incarnation
 
 
-class Refused(Message):
+class Refused(Message, frozen=True):
     """Router to owner (as reply or later): it will not run."""
 
     request_id: RequestId
@@ -84,7 +84,7 @@ class Refused(Message):
     retry_after_s: float | None = None
 
 
-class Assign(Message):
+class Assign(Message, frozen=True):
     """Router to worker. Numbered per (router, worker); the worker's beat echoes the last it saw."""
 
     submit: Submit
@@ -92,7 +92,7 @@ class Assign(Message):
     number: int
 
 
-class Cancel(Message):
+class Cancel(Message, frozen=True):
     """Owner to router, and on to the worker: on the same road as Submit, so it can't overtake it."""
 
     request_id: RequestId
@@ -102,7 +102,7 @@ class Cancel(Message):
     worker: WorkerId | None = None  # as far as the owner knows
 
 
-class Ended(Part):
+class Ended(Part, frozen=True):
     """The end of a sequence, with its timings as the worker saw them."""
 
     reason: Literal["stop", "length", "cancelled", "error"]
@@ -115,7 +115,7 @@ class Ended(Part):
     num_preemptions: int = 0
 
 
-class SequenceTokens(Part):
+class SequenceTokens(Part, frozen=True):
     """What one step added to one sequence."""
 
     request_id: RequestId
@@ -125,7 +125,7 @@ class SequenceTokens(Part):
     ended: Ended | None = None
 
 
-class Frame(Message):
+class Frame(Message, frozen=True):
     """Worker to owner: one per decode step and owner, numbered from 1 per (incarnation, owner)."""
 
     worker: WorkerId
@@ -134,14 +134,14 @@ class Frame(Message):
     sequences: tuple[SequenceTokens, ...]
 
 
-class EndAck(Message):
+class EndAck(Message, frozen=True):
     """Owner to worker: the ends of these sequences arrived, their tokens may be forgotten."""
 
     owner: OwnerId
     request_ids: tuple[RequestId, ...]
 
 
-class Resend(Message):
+class Resend(Message, frozen=True):
     """Owner to worker, after a gap in the frame numbers: say output[first:] again."""
 
     owner: OwnerId
@@ -153,20 +153,18 @@ class Resend(Message):
 # --- beats --------------------------------------------------------------------------------------
 
 
-class ModelLoad(Part):
+class ModelLoad(Part, frozen=True):
     """One model on one worker."""
 
     model: ModelName
     state: Literal["resident", "cached", "loading", "failed"]
     num_running: int = 0  # sequences with KV on the device
     num_waiting: int = 0
-    max_sequence_tokens: int = (
-        0  # what fits: context length or KV memory, whichever is less; 0: not known yet
-    )
+    max_sequence_tokens: int = 0  # what fits: context length or KV memory, whichever is less; 0: not known yet
     reason: str = ""  # with "failed"
 
 
-class WorkerBeat(Message):
+class WorkerBeat(Message, frozen=True):
     """Worker to routers and owners, twice a second."""
 
     worker: WorkerId
@@ -181,13 +179,13 @@ class WorkerBeat(Message):
     draining: bool = False
 
 
-class OwnerBeat(Message):
+class OwnerBeat(Message, frozen=True):
     """Owner to workers, once a second; a worker frees the sequences of an owner that missed 5."""
 
     owner: OwnerId
 
 
-class RouterBeat(Message):
+class RouterBeat(Message, frozen=True):
     """Router to owners, once a second; a new incarnation makes them resend what is not assigned."""
 
     router: Incarnation
@@ -196,7 +194,7 @@ class RouterBeat(Message):
 # --- the gateway's second front -----------------------------------------------------------------
 
 
-class ChatMessage(Part):
+class ChatMessage(Part, frozen=True):
     role: str
     content: str
 
@@ -218,7 +216,7 @@ class GenerationParams(msgspec.Struct, frozen=True, kw_only=True):
     repetition_penalty: float | None = None
 
 
-class Generate(Message):
+class Generate(Message, frozen=True):
     """Client to any one gateway. Exactly one of text, token_ids, chat is given."""
 
     call_id: CallId
@@ -230,13 +228,13 @@ class Generate(Message):
     chat: tuple[ChatMessage, ...] | None = None
 
 
-class CallError(Part):
+class CallError(Part, frozen=True):
     code: ErrorCode
     message: str
     retry_after_s: float | None = None
 
 
-class Piece(Message):
+class Piece(Message, frozen=True):
     """Gateway to client, numbered per call: 0 replies to Generate, the last has a finish_reason or an error."""
 
     call_id: CallId
@@ -250,14 +248,14 @@ class Piece(Message):
     error: CallError | None = None
 
 
-class CancelCall(Message):
+class CancelCall(Message, frozen=True):
     """Client to the gateway that serves the call: its reader left."""
 
     call_id: CallId
     client: ClientId
 
 
-class ClientBeat(Message):
+class ClientBeat(Message, frozen=True):
     """Client to gateways, once a second while calls run; calls of a client that missed 5 are cancelled."""
 
     client: ClientId
@@ -266,7 +264,7 @@ class ClientBeat(Message):
 # --- events, for whoever subscribes -------------------------------------------------------------
 
 
-class RequestFinished(Message):
+class RequestFinished(Message, frozen=True):
     """One client request ended, well or not."""
 
     request_id: RequestId
@@ -280,7 +278,7 @@ class RequestFinished(Message):
     worker: WorkerId | None = None
 
 
-class ModelSwitched(Message):
+class ModelSwitched(Message, frozen=True):
     """A worker's device left one model and continues another."""
 
     worker: WorkerId
@@ -291,12 +289,12 @@ class ModelSwitched(Message):
     waited_s: float  # from the decision to the first operation that may run
 
 
-class WorkerCame(Message):
+class WorkerCame(Message, frozen=True):
     worker: WorkerId
     incarnation: Incarnation
 
 
-class WorkerWent(Message):
+class WorkerWent(Message, frozen=True):
     worker: WorkerId
     incarnation: Incarnation
     reason: str
