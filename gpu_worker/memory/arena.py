@@ -1,0 +1,108 @@
+"""The weight region: one contiguous range per resident model, and whom to evict so that another fits."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+
+from shared.ids import ModelName
+
+ALIGN_BYTES = 2 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The half-open range [offset, offset + num_bytes)."""
+
+    offset: int
+    num_bytes: int
+    used: bool
+
+
+class Arena:
+    """First fit over free ranges; offsets and sizes are multiples of `align_bytes`, neighbours are joined on free."""
+
+    def __init__(self, total_bytes: int, align_bytes: int = ALIGN_BYTES) -> None:
+        """A tail smaller than `align_bytes` is left unused."""
+        self.align_bytes = align_bytes
+        self.total_bytes = total_bytes // align_bytes * align_bytes
+        # [start, end), ascending; no two touch.
+        self._free: list[tuple[int, int]] = [(0, self.total_bytes)] if self.total_bytes else []
+        self._used: dict[int, int] = {}  # offset -> end
+
+    def rounded(self, num_bytes: int) -> int:
+        """What a range of `num_bytes` takes."""
+        return -(-num_bytes // self.align_bytes) * self.align_bytes
+
+    @property
+    def free_bytes(self) -> int:
+        return sum(end - start for start, end in self._free)
+
+    @property
+    def largest_free_range(self) -> int:
+        return max((end - start for start, end in self._free), default=0)
+
+    def allocate(self, num_bytes: int, preferred_offset: int | None = None) -> int | None:
+        """The range's offset: the preferred one when that is free, else the first that fits; None when none does."""
+        if num_bytes <= 0:
+            raise ValueError(f"a range of {num_bytes} bytes")
+        size = self.rounded(num_bytes)
+        fitting = ((i, start) for i, (start, end) in enumerate(self._free) if end - start >= size)
+        index, offset = next(fitting, (-1, -1))
+        if index < 0:
+            return None
+        if preferred_offset is not None and preferred_offset % self.align_bytes == 0:
+            for i, (start, end) in enumerate(self._free):
+                if start <= preferred_offset and preferred_offset + size <= end:
+                    index, offset = i, preferred_offset
+        start, end = self._free[index]
+        rest = ((start, offset), (offset + size, end))
+        self._free[index : index + 1] = [(a, b) for a, b in rest if a < b]
+        self._used[offset] = offset + size
+        return offset
+
+    def free(self, offset: int) -> None:
+        """Raises ValueError when no range begins there."""
+        end = self._used.pop(offset, None)
+        if end is None:
+            raise ValueError(f"no range begins at {offset}")
+        start = offset
+        index = bisect_left(self._free, (start, end))
+        first = last = index
+        if index < len(self._free) and self._free[index][0] == end:
+            last, end = index + 1, self._free[index][1]
+        if index > 0 and self._free[index - 1][1] == start:
+            first, start = index - 1, self._free[index - 1][0]
+        self._free[first:last] = [(start, end)]
+
+    def spans(self) -> list[Span]:
+        """Free and used ranges, ascending; together they are [0, total_bytes)."""
+        free = [Span(start, end - start, used=False) for start, end in self._free]
+        used = [Span(start, end - start, used=True) for start, end in self._used.items()]
+        return sorted(free + used, key=lambda span: span.offset)
+
+
+def plan_eviction(arena: Arena, num_bytes: int, residents: Sequence[tuple[ModelName, int]]) -> list[ModelName] | None:
+    """Neighbours to evict so that `num_bytes` fit in one range; [] when they fit already, None when they can't.
+
+    `residents` are (model, offset) that may go, the one whose turn comes soonest first; used ranges not among them
+    stay. The soonest turn among the evicted is as late as possible, then the next soonest, then they are as few.
+    """
+    rank_of = {offset: rank for rank, (_, offset) in enumerate(residents)}
+    spans = arena.spans()
+    needed_bytes = arena.rounded(num_bytes)
+    best: list[float] | None = None  # ascending ranks, then inf: of a set and its superset, the set is greater
+    for first in range(len(spans)):
+        window_bytes = 0
+        ranks: list[float] = []
+        for span in spans[first:]:
+            if span.used:
+                if span.offset not in rank_of:
+                    break
+                ranks.append(rank_of[span.offset])
+            window_bytes += span.num_bytes
+            if window_bytes >= needed_bytes:
+                candidate = [*sorted(ranks), inf]
+                best = candidate if best is None else max(best, candidate)
+                break
+    return None if best is None else [residents[int(rank)][0] for rank in best[:-1]]
