@@ -1,13 +1,33 @@
 """Configuration: read once at start from a TOML file, the environment and the command line, then frozen.
 
 Precedence: command line > environment > file > default. Every key `section.key` has the environment variable
-`KOTTOS_SECTION_KEY`; models are `KOTTOS_MODELS="name=path;name=path"`. `to_environ` is the inverse, which is how a
-supervisor hands its configuration to its children.
+`KOTTOS_SECTION_KEY` (`cache_dir` has `KOTTOS_CACHE`); models are `KOTTOS_MODELS="name=path;name=path"`. Keys that end
+in `_bytes` take sizes like "2GiB" and may be written without that ending. `to_environ` is the inverse of the
+environment, which is how a supervisor hands its configuration to its children.
 """
 
+import difflib
+import os
+import reprlib
+import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Annotated, Final, Literal, NamedTuple, get_args, get_origin
+from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Meta
+
+from shared.errors import ConfigError
+from shared.units import MAX_BYTES, format_size, parse_size
+
+MAX_MODEL_NAME_CHARS: Final = 128
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Bytes = Annotated[int, Meta(ge=0, le=MAX_BYTES)]
+SomeBytes = Annotated[int, Meta(ge=1, le=MAX_BYTES)]
+Count = Annotated[int, Meta(ge=1, le=1 << 31)]
+Seconds = Annotated[float, Meta(gt=0, le=1e9)]
 
 
 class ModelSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,42 +44,268 @@ class BusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    host: str = "127.0.0.1"
-    port: int = 8000
-    max_body_bytes: int = 4 << 20
-    max_requests: int = 4096  # in flight per gateway; more get 429
-    keepalive_s: float = 5.0  # between SSE comments while nothing else is sent
-    template_timeout_s: float = 2.0  # for rendering a chat template
-    write_timeout_s: float = 30.0  # a reader behind by more is ended
+    host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    port: Port = 8000  # 0: any free port
+    max_body_bytes: SomeBytes = 4 << 20
+    max_requests: Count = 4096  # in flight per gateway; more get 429
+    keepalive_s: Seconds = 5.0  # between SSE comments while nothing else is sent
+    template_timeout_s: Seconds = 2.0  # for rendering a chat template
+    write_timeout_s: Seconds = 30.0  # a reader behind by more is ended
 
 
 class RouterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    max_held: int = 1024  # requests held while no worker can take them; more get 503
-    hold_timeout_s: float = 30.0
-    worker_dead_s: float = 10.0  # without a beat
-    residency_bonus: float = 2.0  # sequences of load that a worker with the model resident may be ahead
+    max_held: Count = 1024  # requests held while no worker can take them; more get 503
+    hold_timeout_s: Seconds = 30.0
+    worker_dead_s: Seconds = 10.0  # without a beat
+    # sequences of load that a worker with the model resident may be ahead
+    residency_bonus: Annotated[float, Meta(ge=0, le=1e9)] = 2.0
 
 
 class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    device: str = "cpu"  # cpu | cuda
-    device_memory_bytes: int = 0  # 0 on cpu: unified memory, weights stay in the host cache
-    host_memory_bytes: int = 0  # budget of the host model cache; 0: half of the memory limit
-    kv_memory_bytes: int = 0  # 0: 20 % of the device memory (or of the memory limit when unified), 4 GiB at most
-    slab_bytes: int = 4 << 20
-    dtype: str = "bfloat16"  # bfloat16 | float32
-    num_workers: int = 1
-    num_threads: int = 0  # per worker; 0: cores / workers
-    max_step_tokens: int = 256  # prefill tokens of one step
-    max_running: int = 256  # sequences with KV on the device
-    max_waiting: int = 4096  # admitted sequences per worker; more are refused
-    turn_steps: int = 8  # least steps of a turn when changing models costs a copy
+    device: Literal["cpu", "cuda"] = "cpu"
+    device_memory_bytes: Bytes = 0  # 0 on cpu: unified memory, weights stay in the host cache
+    host_memory_bytes: Bytes = 0  # budget of the host model cache; 0: half of the memory limit
+    kv_memory_bytes: Bytes = 0  # 0: 20 % of the device memory (or of the memory limit when unified), 4 GiB at most
+    slab_bytes: SomeBytes = 4 << 20
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    num_workers: Annotated[int, Meta(ge=1, le=1024)] = 1
+    num_threads: Annotated[int, Meta(ge=0, le=1024)] = 0  # per worker; 0: cores / workers
+    max_step_tokens: Count = 256  # prefill tokens of one step
+    max_running: Count = 256  # sequences with KV on the device
+    max_waiting: Count = 4096  # admitted sequences per worker; more are refused
+    turn_steps: Count = 8  # least steps of a turn when changing models costs a copy
+    id: Annotated[str, Meta(max_length=64)] = (
+        ""  # the worker's place, kept over restarts; empty: a new one at every start
+    )
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: tuple[ModelSource, ...] = ()
+    demo: bool = False  # `kottos serve` adds the demo models
     cache_dir: Path = Path("~/.cache/kottos")
-    log_level: str = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     bus: BusConfig = BusConfig()
     gateway: GatewayConfig = GatewayConfig()
     router: RouterConfig = RouterConfig()
     worker: WorkerConfig = WorkerConfig()
+
+
+class _Given(NamedTuple):
+    """A value as somebody wrote it."""
+
+    value: object
+    origin: str  # where, for error messages
+    is_text: bool = False  # from the environment: "8000" is a number there, and only there
+
+
+_SECTIONS: Final = {
+    field.name: field.type
+    for field in msgspec.structs.fields(Config)
+    if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
+}
+_TYPES: Final = {  # key -> type
+    **{field.name: field.type for field in msgspec.structs.fields(Config) if field.name not in _SECTIONS},
+    **{f"{name}.{f.name}": f.type for name, struct in _SECTIONS.items() for f in msgspec.structs.fields(struct)},
+}
+KEYS: Final = tuple(_TYPES)
+# what people may write -> key
+_NAMES: Final = {key: key for key in KEYS} | {key.removesuffix("_bytes"): key for key in KEYS}
+_SECRETS: Final = frozenset({"bus.url", "bus.user", "bus.password"})  # values that no error message repeats
+CONFIG_VARIABLE: Final = "KOTTOS_CONFIG"  # names the file
+
+
+def variable(name: str) -> str:
+    """The environment variable of a key, which may come without its `_bytes`."""
+    return "KOTTOS_CACHE" if name == "cache_dir" else f"KOTTOS_{name.replace('.', '_').upper()}"
+
+
+_VARIABLES: Final = {variable(name): name for name in _NAMES}
+
+
+def load_config(
+    overrides: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] = os.environ,
+    file: Path | None = None,
+) -> Config:
+    """Reads, checks and freezes the configuration. An empty environment variable counts as not set.
+
+    `overrides` has values by key; sizes may be strings, models a sequence of "NAME=PATH".
+    Raises ConfigError, whose message names the key to change.
+    """
+    given: dict[str, _Given] = {}
+    path = file or environ.get(CONFIG_VARIABLE)
+    if path:
+        given |= _from_file(Path(path))
+    given |= _from_environ(environ)
+    given |= _by_key((name, _Given(value, f"{name} (command line)")) for name, value in (overrides or {}).items())
+    config = _assemble({key: _convert(key, value) for key, value in given.items()})
+    _check_models(config.models)
+    _check_bus(config.bus)
+    _check_memory(config.worker)
+    try:
+        return msgspec.structs.replace(config, cache_dir=config.cache_dir.expanduser().absolute())
+    except RuntimeError as error:
+        raise ConfigError(f"cache_dir {config.cache_dir}: {error}") from error
+
+
+def to_environ(config: Config) -> dict[str, str]:
+    """The variables that make `load_config` return this configuration again; contains the bus password."""
+    texts = {variable(key): _to_text(_get(config, key)) for key in KEYS}
+    return {name: text for name, text in texts.items() if text}
+
+
+def check_runnable(config: Config, memory_limit_bytes: int) -> None:
+    """Raises ConfigError when this machine or version can't run it."""
+    worker = config.worker
+    if worker.device == "cuda":
+        raise ConfigError("worker.device: the CUDA back end has not landed yet; use cpu")
+    each_bytes = worker.device_memory_bytes or worker.kv_memory_bytes
+    needed_bytes = worker.num_workers * each_bytes + worker.host_memory_bytes
+    if needed_bytes > memory_limit_bytes:
+        key = "worker.device_memory" if worker.device_memory_bytes else "worker.kv_memory"
+        raise ConfigError(
+            f"{worker.num_workers} x {key} {format_size(each_bytes)} + worker.host_memory "
+            f"{format_size(worker.host_memory_bytes)} = {format_size(needed_bytes)}, but this machine allows "
+            f"{format_size(memory_limit_bytes)}: lower {key} or worker.host_memory"
+        )
+
+
+def _from_file(path: Path) -> dict[str, _Given]:
+    try:
+        tree = tomllib.loads(path.expanduser().read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"configuration file {path}: {error.strerror}") from error
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise ConfigError(f"configuration file {path}: {error}") from error
+    flat: dict[str, object] = {}
+    for name, value in tree.items():
+        if name in _SECTIONS and isinstance(value, dict):
+            flat |= {f"{name}.{key}": item for key, item in value.items()}
+        else:
+            flat[name] = value
+    return _by_key((name, _Given(value, f"{name} ({path})")) for name, value in flat.items())
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, _Given]:
+    return _by_key(
+        (_VARIABLES.get(name, name), _Given(value, name, is_text=True))
+        for name, value in environ.items()
+        if name.startswith("KOTTOS_") and name != CONFIG_VARIABLE and value
+    )
+
+
+def _by_key(items: Iterable[tuple[str, _Given]]) -> dict[str, _Given]:
+    given: dict[str, _Given] = {}
+    for name, value in items:
+        key = _NAMES.get(name)
+        if key is None:
+            known = _VARIABLES if value.is_text else _NAMES
+            close = difflib.get_close_matches(name, known, n=1)
+            raise ConfigError(f"{value.origin}: there is no such key" + (f"; do you mean {close[0]}?" if close else ""))
+        if key in given:
+            raise ConfigError(f"{value.origin}: {key} is already given by {given[key].origin}")
+        given[key] = value
+    return given
+
+
+def _convert(key: str, given: _Given) -> object:
+    value = given.value
+    try:
+        if key == "models":
+            return _parse_models(value)
+        if key == "cache_dir":
+            return value if isinstance(value, Path) else Path(msgspec.convert(value, str))
+        if key.endswith("_bytes") and isinstance(value, str):
+            value = parse_size(value)
+        return msgspec.convert(value, _TYPES[key], strict=not given.is_text)
+    except (ValueError, RuntimeError) as error:  # RuntimeError: no home folder for a ~
+        said = "" if key in _SECRETS or key == "models" else f" is {reprlib.repr(given.value)}"
+        is_choice = get_origin(_TYPES[key]) is Literal
+        reason = f"expected {' or '.join(get_args(_TYPES[key]))}" if is_choice else str(error).replace("`", "")
+        raise ConfigError(f"{given.origin}{said}: {reason[:1].lower()}{reason[1:]}") from error
+
+
+def _parse_models(value: object) -> tuple[ModelSource, ...]:
+    """A table, "name=path;name=path", or a sequence of "name=path". Raises ValueError."""
+    if isinstance(value, Mapping):
+        table = msgspec.convert(value, dict[str, str])
+        return tuple(ModelSource(name, _expand(path)) for name, path in table.items())
+    texts = value.split(";") if isinstance(value, str) else msgspec.convert(value, list[str])
+    models = []
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not equals:
+            raise ValueError(f"expected NAME=PATH, got {reprlib.repr(text)}")
+        models.append(ModelSource(name.strip(), _expand(path.strip())))
+    return tuple(models)
+
+
+def _expand(path: str) -> str:
+    return str(Path(path).expanduser()) if path.startswith("~") else path
+
+
+def _assemble(values: Mapping[str, object]) -> Config:
+    top = {key: value for key, value in values.items() if "." not in key}
+    sections = {
+        name: struct(**{key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{name}.")})
+        for name, struct in _SECTIONS.items()
+    }
+    return Config(**(top | sections))  # type: ignore[arg-type]  # every value was converted to its key's type
+
+
+def _check_models(models: Iterable[ModelSource]) -> None:
+    names: set[str] = set()
+    for model in models:
+        shown = reprlib.repr(model.name)
+        if not 0 < len(model.name) <= MAX_MODEL_NAME_CHARS or model.name != model.name.strip():
+            raise ConfigError(
+                f"models: the name {shown} must have 1 to {MAX_MODEL_NAME_CHARS} characters, no outer spaces"
+            )
+        if not model.name.isprintable() or set(model.name) & set("=;"):
+            raise ConfigError(f"models: the name {shown} must have no control characters, '=' or ';'")
+        if model.name in names:
+            raise ConfigError(f"models: the name {shown} is given twice")
+        if not model.path or not model.path.isprintable() or ";" in model.path or model.path != model.path.strip():
+            raise ConfigError(f"models: the path of {shown} must not be empty, nor have control characters or ';'")
+        names.add(model.name)
+
+
+def _check_bus(bus: BusConfig) -> None:
+    if not bus.url:
+        return
+    try:
+        parts = urlsplit(bus.url)
+        is_valid = parts.scheme in ("nats", "tls") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets, port
+        is_valid = False
+    if not is_valid:
+        raise ConfigError("bus.url: expected nats://host:port or tls://host:port")
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError("bus.url: put the credentials into bus.user and bus.password instead")
+
+
+def _check_memory(worker: WorkerConfig) -> None:
+    device_bytes, kv_bytes = worker.device_memory_bytes, worker.kv_memory_bytes
+    if device_bytes and kv_bytes >= device_bytes:
+        raise ConfigError(
+            f"worker.kv_memory {format_size(kv_bytes)} leaves nothing of worker.device_memory "
+            f"{format_size(device_bytes)} for weights: lower worker.kv_memory"
+        )
+    kv_bytes = kv_bytes or device_bytes // 5  # 0 where the machine's memory decides
+    if kv_bytes and kv_bytes < worker.slab_bytes:
+        key = "worker.kv_memory" if worker.kv_memory_bytes else "worker.device_memory"
+        raise ConfigError(
+            f"worker.slab {format_size(worker.slab_bytes)} does not fit into the KV memory of "
+            f"{format_size(kv_bytes)}: raise {key} or lower worker.slab"
+        )
+
+
+def _get(config: Config, key: str) -> object:
+    section, _, field = key.rpartition(".")
+    return getattr(getattr(config, section) if section else config, field)
+
+
+def _to_text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ";".join(f"{model.name}={model.path}" for model in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
