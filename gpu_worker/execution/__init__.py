@@ -1,0 +1,1 @@
+"""Running transformers models from one contiguous blob: module, packed batch, sampling, probe."""

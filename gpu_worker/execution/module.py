@@ -1,0 +1,118 @@
+"""A transformers model, unmodified, whose parameters are views into one byte buffer.
+
+The module is built once on the meta device; `bind` points its tensors at a blob's place in memory, so a switch of
+models moves pointers and never allocates. Buffers (rotary frequencies, embedding scales) lie in the blob as well.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModelForCausalLM
+
+from gpu_worker.device.base import StepAttention
+from shared.catalogue import Manifest, TensorEntry
+from shared.errors import ModelError
+
+ATTENTION_NAME = "kottos"
+_MAX_ADDRESSES = 4  # remembered sets of views per model
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    *,
+    kottos_step: StepAttention,
+    s_aux: Tensor | None = None,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """Called by every attention layer of a bound module; shapes as in device/base.py."""
+    if s_aux is not None:
+        raise ModelError("attention sinks are not supported")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return kottos_step.attend(module.layer_idx, query, key, value, scale, sliding_window, softcap), None  # type: ignore[arg-type]
+
+
+def _no_mask(*_: object, **__: object) -> None:
+    return None
+
+
+AttentionInterface.register(ATTENTION_NAME, _attention)
+AttentionMaskInterface.register(ATTENTION_NAME, _no_mask)
+
+
+def tensor_view(base: Tensor, entry: TensorEntry) -> Tensor:
+    """base: [blob_bytes] uint8 -> the entry's tensor, sharing memory."""
+    dtype = getattr(torch, entry.dtype)
+    num_bytes = dtype.itemsize
+    for size in entry.shape:
+        num_bytes *= size
+    return base[entry.offset : entry.offset + num_bytes].view(dtype).view(entry.shape)
+
+
+class BoundModule:
+    """One model on one device. Lives for the worker's life; where its weights lie changes."""
+
+    def __init__(self, module: nn.Module, manifest: Manifest) -> None:
+        self.module = module
+        self.manifest = manifest
+        self._slots: list[Tensor] = []  # one per manifest entry: the tensor that all its names share
+        self._views: dict[int, list[Tensor]] = {}  # address -> views, newest last
+        self._address: int | None = None
+        for entry in manifest.tensors:
+            self._slots.append(self._install(entry))
+        if missing := [name for name, tensor in _all_tensors(module) if tensor.is_meta]:
+            raise ModelError(f"the blob lacks {len(missing)} tensors of the model, e.g. {missing[0]}")
+
+    def _install(self, entry: TensorEntry) -> Tensor:
+        shared: Tensor = torch.empty(0, dtype=getattr(torch, entry.dtype))
+        if self._is_parameter(entry.names[0]):
+            shared = nn.Parameter(shared, requires_grad=False)
+        for name in entry.names:
+            owner_name, _, leaf = name.rpartition(".")
+            owner = self.module.get_submodule(owner_name)
+            table = owner._parameters if leaf in owner._parameters else owner._buffers
+            if leaf not in table:
+                raise ModelError(f"the model has no tensor {name}")
+            table[leaf] = shared
+        return shared
+
+    def _is_parameter(self, name: str) -> bool:
+        owner_name, _, leaf = name.rpartition(".")
+        return leaf in self.module.get_submodule(owner_name)._parameters
+
+    def bind(self, base: Tensor) -> None:
+        """base: [blob_bytes] uint8 on the device. Does nothing when the model already lies there."""
+        address = base.data_ptr()
+        if address == self._address:
+            return
+        views = self._views.pop(address, None) or [tensor_view(base, entry) for entry in self.manifest.tensors]
+        self._views[address] = views
+        while len(self._views) > _MAX_ADDRESSES:
+            self._views.pop(next(iter(self._views)))
+        for slot, view in zip(self._slots, views, strict=True):
+            slot.data = view
+        self._address = address
+
+
+def _all_tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*module.named_parameters(), *module.named_buffers()]
+
+
+def build_module(folder: Path, manifest: Manifest) -> BoundModule:
+    """folder: the model's text assets (config.json). Allocates no weights.
+
+    Raises ModelError when transformers' model and the manifest don't agree.
+    """
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    with torch.device("meta"):
+        module = AutoModelForCausalLM.from_config(
+            config, dtype=getattr(torch, manifest.dtype), attn_implementation=ATTENTION_NAME, trust_remote_code=False
+        )
+    return BoundModule(module.eval(), manifest)
