@@ -7,11 +7,24 @@ An importer writes into a temporary folder beside it and renames it, so a folder
 The gateway reads the card and the text assets only; workers read both.
 """
 
+import hashlib
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final, TypeVar
 
 import msgspec
 
+from shared.config import Config
+from shared.errors import ModelError
+from shared.ids import ModelName
+
 LAYOUT_VERSION = 1
+
+_CONTENT_PATTERNS: Final = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
+_NUM_SAMPLES: Final = 16  # of each file,
+_SAMPLE_BYTES: Final = 256 << 10  # spread evenly from its first byte to its last
+_HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 class KvShape(msgspec.Struct, frozen=True):
@@ -66,3 +79,82 @@ class ModelEntry(msgspec.Struct, frozen=True):
 
     def weights_folder(self, layout: str, dtype: str) -> Path:
         return self.folder / f"{layout}-{dtype}"
+
+
+def open_catalogue(config: Config) -> dict[ModelName, ModelEntry]:
+    """The configured models by name, imported or not. Raises ModelError for a source that does not exist."""
+    models_dir = config.cache_dir.expanduser() / "models"
+    return {
+        ModelName(model.name): ModelEntry(model.name, model.path, models_dir / fingerprint(model.path))
+        for model in config.models
+    }
+
+
+def fingerprint(source: str) -> str:
+    """Names the content of a folder or a GGUF file: 32 hex digits, the same wherever the source lies.
+
+    SHA-256 over LAYOUT_VERSION and, for each relevant file in name order, its name, size and evenly spread samples
+    (small files whole), so that large models cost milliseconds. A hub id that is no local path counts by its name:
+    the revision fetched first stays. Raises ModelError.
+    """
+    digest = hashlib.sha256(f"kottos {LAYOUT_VERSION}\n".encode())
+    path = Path(source).expanduser()
+    if path.exists():
+        for file in _content_files(path):
+            size = file.stat().st_size
+            digest.update(f"{file.name}\n{size}\n".encode())
+            for sample in _samples(file, size):
+                digest.update(sample)
+    elif is_hub_id(source):
+        digest.update(f"hub {source}\n".encode())
+    else:
+        raise ModelError(f"no such file or folder: {source}")
+    return digest.hexdigest()[:32]
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether it could be `owner/name` on the model hub."""
+    return _HUB_ID.fullmatch(source) is not None
+
+
+def _content_files(path: Path) -> list[Path]:
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise ModelError(f"not a model folder or a .gguf file: {path}")
+        return [path]
+    files = sorted({file for pattern in _CONTENT_PATTERNS for file in path.glob(pattern) if file.is_file()})
+    if not any(file.name == "config.json" for file in files):
+        raise ModelError(f"not a model folder: no config.json in {path}")
+    return files
+
+
+def _samples(file: Path, size: int) -> Iterator[bytes]:
+    with file.open("rb") as opened:
+        if size <= _NUM_SAMPLES * _SAMPLE_BYTES:
+            yield opened.read()
+            return
+        for i in range(_NUM_SAMPLES):
+            opened.seek(i * (size - _SAMPLE_BYTES) // (_NUM_SAMPLES - 1))
+            yield opened.read(_SAMPLE_BYTES)
+
+
+def read_card(entry: ModelEntry) -> ModelCard | None:
+    """None until the model is imported. Raises ModelError for a damaged card."""
+    return _read(entry.folder / "card.json", ModelCard)
+
+
+def read_manifest(entry: ModelEntry, layout: str, dtype: str) -> Manifest | None:
+    """None until the model is imported for this layout and dtype. Raises ModelError for a damaged manifest."""
+    return _read(entry.weights_folder(layout, dtype) / "manifest.json", Manifest)
+
+
+_Record = TypeVar("_Record", ModelCard, Manifest)
+
+
+def _read(file: Path, kind: type[_Record]) -> _Record | None:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=kind)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise ModelError(f"damaged file {file}: {error}") from error
