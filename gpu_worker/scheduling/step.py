@@ -1,0 +1,82 @@
+"""What one step of a model holds: every decoding sequence, and prompts in order as far as the limits go.
+
+A waiting sequence is admitted only where its whole prompt has room beside what the running ones still need, so that
+admission does not preempt. So that models with small needs don't starve one with a great need, nobody is admitted
+before an earlier sequence, of whatever model, that is first in its line and has no room yet: room gathers for it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from heapq import merge
+from itertools import islice
+from math import inf
+
+from gpu_worker.scheduling.policy import ModelView, OrderKey, SequenceView, WorkerView, order_key
+from shared.ids import RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What all models share when waiting sequences are admitted, as of one view."""
+
+    num_slots: int  # until max_running
+    barrier: OrderKey  # only sequences before it
+    block_tokens: int
+
+    def num_new_blocks(self, sequence: SequenceView) -> int:
+        """Blocks that its known tokens need and that it has not got."""
+        return self._num_blocks(sequence.num_tokens) - self._num_blocks(sequence.num_computed_tokens)
+
+    def _num_blocks(self, num_tokens: int) -> int:
+        return -(-num_tokens // self.block_tokens)
+
+
+def admission(view: WorkerView) -> Admission:
+    num_slots = max(0, view.limits.max_running - sum(len(model.running) for model in view.models))
+    unbarred = Admission(num_slots, (inf, inf, ""), view.limits.block_tokens)
+    firsts = ((model, next(iter(model.waiting))) for model in view.models if model.waiting)
+    roomless = (order_key(first) for model, first in firsts if not _has_room(first, model, unbarred))
+    return Admission(num_slots, min(roomless, default=unbarred.barrier), view.limits.block_tokens)
+
+
+def is_runnable(model: ModelView, rules: Admission) -> bool:
+    """A step of this model would compute something."""
+    if model.running:
+        return True
+    first = next(iter(model.waiting), None)
+    return first is not None and _has_room(first, model, rules) and order_key(first) < rules.barrier
+
+
+def fill_step(model: ModelView, max_step_tokens: int, rules: Admission) -> dict[RequestId, int]:
+    """Tokens per sequence; empty only if not `is_runnable`."""
+    num_tokens: dict[RequestId, int] = {}
+    prefilling: list[SequenceView] = []
+    budget_tokens = max_step_tokens
+    num_free_blocks = model.num_free_blocks
+    for sequence in model.running:
+        num_free_blocks -= rules.num_new_blocks(sequence)
+        if sequence.num_tokens - sequence.num_computed_tokens == 1:
+            num_tokens[sequence.request_id] = 1
+        else:
+            prefilling.append(sequence)
+    prefilling.sort(key=order_key)
+    for sequence in merge(prefilling, _admitted(model, num_free_blocks, rules), key=order_key):
+        if budget_tokens == 0:
+            break
+        chunk = min(sequence.num_tokens - sequence.num_computed_tokens, budget_tokens)
+        num_tokens[sequence.request_id] = chunk
+        budget_tokens -= chunk
+    return num_tokens
+
+
+def _has_room(sequence: SequenceView, model: ModelView, rules: Admission) -> bool:
+    return rules.num_slots > 0 and rules.num_new_blocks(sequence) <= model.num_free_blocks
+
+
+def _admitted(model: ModelView, num_free_blocks: int, rules: Admission) -> Iterator[SequenceView]:
+    """Waiting sequences in order, up to the first that has to wait on."""
+    for sequence in islice(model.waiting, rules.num_slots):
+        num_free_blocks -= rules.num_new_blocks(sequence)
+        if num_free_blocks < 0 or order_key(sequence) >= rules.barrier:
+            return
+        yield sequence

@@ -1,0 +1,162 @@
+"""A worker without torch: real pool, real waiting line, pretended steps."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from gpu_worker.memory.slab_pool import OutOfBlocks, ShapeClass, SlabPool
+from gpu_worker.scheduling.policy import Limits, Policy, Turn, WorkerView, order_key
+from gpu_worker.scheduling.waiting import WaitingLine
+from shared.ids import ModelName, RequestId
+
+BLOCK_TOKENS = 4
+
+
+def limits(max_step_tokens: int = 8, max_running: int = 4, turn_steps: int = 3) -> Limits:
+    return Limits(max_step_tokens, max_running, turn_steps, BLOCK_TOKENS)
+
+
+@dataclass(eq=False)
+class ToySequence:
+    request_id: RequestId
+    num_tokens: int
+    num_computed_tokens: int = 0
+    arrived_at_s: float = 0.0
+    priority: int = 0
+    end_tokens: int = 0  # finished when num_tokens gets there
+    blocks: list[int] = field(default_factory=list)
+
+
+@dataclass
+class ToyModel:
+    name: ModelName
+    pool: SlabPool
+    shape: ShapeClass
+    is_resident: bool = True
+    last_step: int = 0
+    running: list[ToySequence] = field(default_factory=list)
+    waiting: WaitingLine[ToySequence] = field(default_factory=WaitingLine)
+
+    @property
+    def num_free_blocks(self) -> int:
+        return self.pool.num_free_blocks(self.shape)
+
+
+def sequence(name: str, num_tokens: int, computed: int = 0, at: float = 0.0, priority: int = 0) -> ToySequence:
+    return ToySequence(RequestId(name), num_tokens, computed, at, priority)
+
+
+def model(
+    name: str,
+    running: Iterable[ToySequence] = (),
+    waiting: Iterable[ToySequence] = (),
+    *,
+    num_free_blocks: int = 1000,
+    is_resident: bool = True,
+    last_step: int = 0,
+) -> ToyModel:
+    """Alone on its memory."""
+    pool = SlabPool(max(num_free_blocks, 1), 1, 1)
+    toy = ToyModel(ModelName(name), pool, pool.register(1), is_resident, last_step, list(running))
+    if num_free_blocks == 0:
+        pool.allocate(toy.shape, 1)
+    for one in waiting:
+        toy.waiting.add(one)
+    return toy
+
+
+class ToyWorker:
+    """Carries out what a policy plans, with `num_places` for weights, and checks each step against the limits."""
+
+    def __init__(self, policy: Policy, limits: Limits, block_bytes: Iterable[int], num_places: int) -> None:
+        self.policy, self.limits, self.num_places = policy, limits, num_places
+        self.pool = SlabPool(6 * 1024, 1024, 64)
+        self.models = {
+            ModelName(f"m{i}"): ToyModel(ModelName(f"m{i}"), self.pool, self.pool.register(size), is_resident=False)
+            for i, size in enumerate(block_bytes)
+        }
+        self.num_steps = self.num_steps_since_copy = 0
+        self.copied_at_step: list[int] = []
+        self.finished: dict[RequestId, int] = {}  # at which step
+
+    def view(self) -> WorkerView:
+        return WorkerView(self.models.values(), self.limits, self.num_steps_since_copy)
+
+    def submit(self, which: int, one: ToySequence) -> None:
+        """Like a worker's admission: what could never fit is not let in."""
+        toy = self.models[ModelName(f"m{which}")]
+        fits = -(-one.end_tokens // BLOCK_TOKENS) <= self.pool.capacity_blocks(toy.shape)
+        if fits:
+            toy.waiting.add(one)
+
+    def step(self) -> Turn | None:
+        turn = self.policy.plan(self.view(), now_s=0.0)
+        if turn is None:
+            assert not any(toy.running for toy in self.models.values()), "idle while a sequence could run"
+            return None
+        self.num_steps += 1
+        toy = self.models[turn.model]
+        self._check(turn, toy)
+        self._activate(toy)
+        for one, num_tokens in self._make_room(turn, toy):
+            self._commit(toy, one, num_tokens)
+        return turn
+
+    def _check(self, turn: Turn, toy: ToyModel) -> None:
+        known = {one.request_id: one for one in (*toy.running, *toy.waiting)}
+        remaining = {key: known[key].num_tokens - known[key].num_computed_tokens for key in turn.num_tokens}
+        assert turn.num_tokens
+        assert all(0 < count <= remaining[key] for key, count in turn.num_tokens.items())
+        decoding = {one.request_id for one in toy.running if one.num_tokens - one.num_computed_tokens == 1}
+        assert list(turn.num_tokens)[: len(decoding)] == [r.request_id for r in toy.running if r.request_id in decoding]
+        assert sum(n for key, n in turn.num_tokens.items() if key not in decoding) <= self.limits.max_step_tokens
+        num_admitted = len(turn.num_tokens.keys() - {one.request_id for one in toy.running})
+        assert num_admitted + sum(len(m.running) for m in self.models.values()) <= self.limits.max_running
+
+    def _activate(self, toy: ToyModel) -> None:
+        if not toy.is_resident:
+            order = [self.models[name] for name in self.policy.turn_order(self.view())]
+            residents = [m for m in order if m.is_resident]
+            if any(m.running for m in residents):
+                assert self.num_steps_since_copy >= self.limits.turn_steps, "copied before its time"
+            if len(residents) == self.num_places:
+                residents[-1].is_resident = False
+            toy.is_resident = True
+            self.num_steps_since_copy = 0
+            self.copied_at_step.append(self.num_steps)
+        self.num_steps_since_copy += 1
+        toy.last_step = self.num_steps
+
+    def _make_room(self, turn: Turn, toy: ToyModel) -> list[tuple[ToySequence, int]]:
+        ready: list[tuple[ToySequence, int]] = []
+        planned = [one for one in (*toy.running, *toy.waiting) if one.request_id in turn.num_tokens]
+        for one in sorted(planned, key=order_key):
+            num_tokens = turn.num_tokens[one.request_id]
+            wanted = -(-(one.num_computed_tokens + num_tokens) // BLOCK_TOKENS) - len(one.blocks)
+            if one in toy.waiting:
+                toy.waiting.remove(one)
+                toy.running.append(one)
+            elif one not in toy.running:
+                continue  # preempted above
+            while one in toy.running and isinstance(got := self.pool.allocate(toy.shape, wanted), OutOfBlocks):
+                self._preempt_last()
+            if one in toy.running and not isinstance(got, OutOfBlocks):
+                one.blocks += got
+                ready.append((one, num_tokens))
+        return ready
+
+    def _preempt_last(self) -> None:
+        running = [(order_key(one), toy, one) for toy in self.models.values() for one in toy.running]
+        _, toy, victim = max(running, key=lambda entry: entry[0])
+        self.pool.free(toy.shape, victim.blocks)
+        victim.blocks, victim.num_computed_tokens = [], 0
+        toy.running.remove(victim)
+        toy.waiting.add(victim)
+
+    def _commit(self, toy: ToyModel, one: ToySequence, num_tokens: int) -> None:
+        one.num_computed_tokens += num_tokens
+        if one.num_computed_tokens == one.num_tokens:
+            one.num_tokens += 1
+            if one.num_tokens >= one.end_tokens:
+                toy.running.remove(one)
+                self.pool.free(toy.shape, one.blocks)
+                self.finished[one.request_id] = self.num_steps
