@@ -12,7 +12,7 @@ _prctl: Final = ctypes.CDLL(None, use_errno=True).prctl
 
 
 def dies_with_parent() -> Callable[[], None]:
-    """A `preexec_fn`: the kernel kills the child when the thread that starts it ends, so start it from a lasting one."""
+    """A `preexec_fn`: the kernel kills the child when the thread that starts it ends, so use a lasting one."""
     return functools.partial(_die_with, os.getpid())
 
 
