@@ -317,4 +317,7 @@ def encode(message: Message) -> bytes:
 
 def decode(payload: bytes) -> AnyMessage:
     """Raises msgspec.DecodeError (or its subclass ValidationError) on anything that is not one of ours."""
-    return _decoder.decode(payload)
+    try:
+        return _decoder.decode(payload)
+    except UnicodeDecodeError as error:  # msgspec lets it through
+        raise msgspec.DecodeError("a string is not UTF-8") from error
