@@ -19,7 +19,8 @@ from shared.config import Config
 from shared.errors import ModelError
 from shared.ids import ModelName
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION: Final = 1
+PLAIN_LAYOUT: Final = "plain"  # torch's row-major tensors under their module paths
 
 _CONTENT_PATTERNS: Final = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 _NUM_SAMPLES: Final = 16  # of each file,
@@ -146,6 +147,16 @@ def read_card(entry: ModelEntry) -> ModelCard | None:
 def read_manifest(entry: ModelEntry, layout: str, dtype: str) -> Manifest | None:
     """None until the model is imported for this layout and dtype. Raises ModelError for a damaged manifest."""
     return _read(entry.weights_folder(layout, dtype) / "manifest.json", Manifest)
+
+
+def is_imported(entry: ModelEntry, layout: str, dtype: str) -> bool:
+    """Whether card, manifest and blob are there and whole; an import replaces what is not."""
+    try:
+        manifest = read_manifest(entry, layout, dtype)
+        blob = entry.weights_folder(layout, dtype) / "weights.bin"
+        return manifest is not None and read_card(entry) is not None and blob.stat().st_size == manifest.blob_bytes
+    except (ModelError, OSError):
+        return False
 
 
 _Record = TypeVar("_Record", ModelCard, Manifest)

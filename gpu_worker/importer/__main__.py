@@ -1,0 +1,77 @@
+"""python -m gpu_worker.importer --name NAME --source PATH --cache DIR --dtype bfloat16 [--json]
+
+Exit status 0: the model is in the cache; 1: it is not, and the last line on stderr says why.
+What is imported already costs no import of torch.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from gpu_worker.importer.progress import make_report, say
+from gpu_worker.importer.staging import exclusive
+from shared.catalogue import PLAIN_LAYOUT, ModelEntry, fingerprint, is_imported
+from shared.errors import ModelError
+
+
+def main(argv: list[str]) -> int:
+    arguments = _parse(argv)
+    try:
+        folder = arguments.cache.expanduser() / "models" / fingerprint(arguments.source)
+        entry = ModelEntry(arguments.name, arguments.source, folder)
+        if is_imported(entry, PLAIN_LAYOUT, arguments.dtype):
+            return 0
+        with exclusive(folder.parent, lambda: say(f"{entry.name}: waiting for another import")):
+            if not is_imported(entry, PLAIN_LAYOUT, arguments.dtype):
+                _import(entry, arguments.dtype, as_json=arguments.json)
+    except ModelError as error:
+        say(f"{arguments.name}: {error}")
+        return 1
+    except OSError as error:
+        say(f"{arguments.name}: {error.strerror}: {error.filename}")
+        return 1
+    except KeyboardInterrupt:
+        say(f"{arguments.name}: interrupted")
+        return 130
+    return 0
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m gpu_worker.importer", description="Import a model into the cache.")
+    parser.add_argument("--name", required=True, help="as clients will write it")
+    parser.add_argument("--source", required=True, help="Hugging Face folder, GGUF file or hub id")
+    parser.add_argument("--cache", required=True, type=Path)
+    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
+    parser.add_argument("--json", action="store_true", help="progress as JSON lines on stdout")
+    return parser.parse_args(argv)
+
+
+def _import(entry: ModelEntry, dtype: str, *, as_json: bool) -> None:
+    """Torch comes in only here."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the machine's cores belong to the running workers
+    import transformers
+
+    from gpu_worker.importer.job import run_import
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    report = make_report(entry.name, sys.stdout if as_json else None)
+    with contextlib.redirect_stdout(sys.stderr):  # what libraries print is no progress
+        run_import(entry, dtype, _find_probe(), report)
+
+
+def _find_probe() -> Any:
+    try:
+        from gpu_worker.execution.probe import probe
+    except ModuleNotFoundError as error:
+        if error.name != "gpu_worker.execution.probe":
+            raise
+        return lambda *_: say("not probed")
+    return probe
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

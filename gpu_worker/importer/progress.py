@@ -1,0 +1,47 @@
+"""How far an import is: on stderr for people, as JSON lines on stdout for programs."""
+
+import sys
+from collections.abc import Callable
+from typing import Literal, TextIO
+
+import msgspec
+
+Phase = Literal["tokenizer", "load", "write", "probe"]
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """`done` of `total` units of this phase: bytes in "write", steps elsewhere."""
+
+    phase: Phase
+    done: int
+    total: int
+
+
+Report = Callable[[Progress], None]
+
+
+def make_report(label: str, json_lines: TextIO | None) -> Report:
+    """At most a hundred lines a phase for programs, ten for people."""
+    parts = 100 if json_lines else 10
+    last: tuple[Phase, int] | None = None
+
+    def report(progress: Progress) -> None:
+        nonlocal last
+        mark = (progress.phase, progress.done * parts // max(progress.total, 1))
+        if mark == last:
+            return
+        last = mark
+        if json_lines:
+            json_lines.write(msgspec.json.encode(progress).decode() + "\n")
+            json_lines.flush()
+        elif progress.total > 1:
+            say(f"{label}: {progress.phase} {100 * mark[1] // parts} %")
+        elif progress.done == 0:
+            say(f"{label}: {progress.phase}")
+
+    return report
+
+
+def say(text: str) -> None:
+    """One line on stderr; the last one of a failed process is its reason."""
+    print(" ".join(text.split()), file=sys.stderr, flush=True)
