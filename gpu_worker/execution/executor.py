@@ -34,6 +34,10 @@ class Executor:
         """base: [blob_bytes] uint8, where the weights lie now."""
         self._bound.bind(base)
 
+    def release(self) -> None:
+        """The memory of the weights is going away."""
+        self._bound.release()
+
     @torch.inference_mode()
     def step(self, parts: Sequence[StepPart]) -> list[int | None]:
         """Token ids in the order of `parts`; None where none was asked for."""

@@ -5,6 +5,7 @@ models moves pointers and never allocates. Buffers (rotary frequencies, embeddin
 """
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -77,10 +78,12 @@ class BoundModule:
         for name in entry.names:
             owner_name, _, leaf = name.rpartition(".")
             owner = self.module.get_submodule(owner_name)
-            table = owner._parameters if leaf in owner._parameters else owner._buffers
-            if leaf not in table:
+            if leaf in owner._parameters:
+                owner._parameters[leaf] = cast(nn.Parameter, shared)
+            elif leaf in owner._buffers:
+                owner._buffers[leaf] = shared
+            else:
                 raise ModelError(f"the model has no tensor {name}")
-            table[leaf] = shared
         return shared
 
     def _is_parameter(self, name: str) -> bool:
@@ -99,6 +102,13 @@ class BoundModule:
         for slot, view in zip(self._slots, views, strict=True):
             slot.data = view
         self._address = address
+
+    def release(self) -> None:
+        """Lets go of the memory that it was bound to."""
+        for slot in self._slots:
+            slot.data = slot.new_empty(0)
+        self._views.clear()
+        self._address = None
 
 
 def _all_tensors(module: nn.Module) -> list[tuple[str, Tensor]]:

@@ -1,0 +1,258 @@
+"""The token loop: one asyncio task owns all state, one device thread runs what takes long.
+
+    collect arrivals and cancels -> plan -> make room -> activate model -> step -> commit -> emit
+
+Whatever arrives takes effect between two steps.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, assert_never
+
+from torch import Tensor
+
+from gpu_worker.device.base import Device, SequenceSpan
+from gpu_worker.execution.executor import StepPart
+from gpu_worker.memory.slab_pool import OutOfBlocks, SlabPool
+from gpu_worker.roster import Roster
+from gpu_worker.scheduling.policy import Limits, Policy, Turn, WorkerView, order_key
+from gpu_worker.sequence import Sequence
+from gpu_worker.served_model import ServedModel
+from gpu_worker.weights import Weights
+from shared import subjects
+from shared.bus import Bus
+from shared.errors import BusError, KottosError
+from shared.ids import ModelName, WorkerId
+from shared.messages import Assign, Cancel, EndAck, Message, ModelSwitched, OwnerBeat, Resend
+
+log = logging.getLogger(__name__)
+
+_MAX_INBOX = 65_536
+_OWNER_CHECK_S = 1.0
+
+Inbound = Assign | Cancel | EndAck | Resend | OwnerBeat
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A sequence's part of the coming step; its blocks are allocated."""
+
+    sequence: Sequence
+    num_tokens: int
+
+    def step_part(self) -> StepPart:
+        sequence = self.sequence
+        start, end = sequence.num_computed_tokens, sequence.num_computed_tokens + self.num_tokens
+        reaches_end = end == sequence.num_tokens
+        return StepPart(
+            SequenceSpan(self.num_tokens, start, sequence.block_ids),
+            sequence.token_ids[start:end],
+            sequence.sampling_row() if reaches_end else None,
+        )
+
+
+class BlobSource(Protocol):
+    async def blob(self, model: ModelName) -> Tensor:
+        """[blob_bytes] uint8, host: from the host cache, read in first if need be. Raises KottosError."""
+
+
+class Engine:
+    def __init__(
+        self,
+        worker: WorkerId,
+        bus: Bus,
+        roster: Roster,
+        policy: Policy,
+        limits: Limits,
+        pool: SlabPool,
+        weights: Weights,
+        blobs: BlobSource,
+        device: Device,
+        clock: Callable[[], float],
+    ) -> None:
+        self._worker = worker
+        self._bus = bus
+        self._roster = roster
+        self._policy = policy
+        self._limits = limits
+        self._pool = pool
+        self._weights = weights
+        self._blobs = blobs
+        self._device = device
+        self._clock = clock
+        self._inbox: deque[Inbound] = deque()
+        self._wake = asyncio.Event()
+        self._current: ModelName | None = None
+        self._num_steps = 0
+        self._num_steps_since_copy = limits.turn_steps
+        self._owners_checked_at_s = 0.0
+        self._events: list[ModelSwitched] = []
+        self._device_thread = ThreadPoolExecutor(1, thread_name_prefix="device")
+
+    def receive(self, message: Inbound) -> None:
+        """From the bus's callbacks, in the loop's thread."""
+        if len(self._inbox) >= _MAX_INBOX:
+            log.error("inbox is full: dropping a %s", type(message).__name__)
+            return
+        self._inbox.append(message)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            while True:
+                self._wake.clear()
+                self._collect()
+                turn = self._policy.plan(self._view(), self._clock())
+                if turn is not None:
+                    await self._take(turn)
+                await self._emit()
+                if turn is None:
+                    await self._idle()
+        finally:
+            self._device_thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _take(self, turn: Turn) -> None:
+        model = self._roster.models[turn.model]
+        planned = self._make_room(model, turn)
+        if not planned:  # all of them gave way to sequences of other models
+            return
+        try:
+            await self._activate(model)
+            tokens = await self._step(model, planned)
+        except KottosError as error:
+            log.error("model %s: %s", model.name, error)
+            self._roster.fail([p.sequence for p in planned], self._clock(), str(error))
+        except Exception:
+            log.exception("a step of model %s failed", model.name)
+            self._roster.fail([p.sequence for p in planned], self._clock(), "the step failed")
+        else:
+            self._commit(planned, tokens)
+
+    def _collect(self) -> None:
+        now_s = self._clock()
+        while self._inbox:
+            match self._inbox.popleft():
+                case Assign() as message:
+                    self._roster.assign(message, now_s)
+                case Cancel() as message:
+                    self._roster.cancel(message, now_s)
+                case EndAck(owner, request_ids):
+                    self._roster.outbox.acknowledge(owner, request_ids)
+                case Resend() as message:
+                    self._roster.resend(message)
+                case OwnerBeat(owner):
+                    self._roster.see_owner(owner, now_s)
+                case unknown:
+                    assert_never(unknown)
+        if now_s - self._owners_checked_at_s >= _OWNER_CHECK_S:
+            self._owners_checked_at_s = now_s
+            self._roster.drop_lost_owners(now_s)
+
+    def _view(self) -> WorkerView:
+        return WorkerView(self._roster.models.values(), self._limits, self._num_steps_since_copy)
+
+    def _make_room(self, model: ServedModel, turn: Turn) -> list[Planned]:
+        """Blocks for every part of the step. Who comes late in the line gives way, so the first always advances."""
+        planned: list[Planned] = []
+        preempted: set[Sequence] = set()
+        sequences = [s for request_id in turn.num_tokens if (s := self._roster.get(request_id)) is not None]
+        for sequence in sorted(sequences, key=order_key):
+            num_tokens = turn.num_tokens[sequence.request_id]
+            while sequence not in preempted and not self._allocate(model, sequence, num_tokens):
+                preempted.add(self._preempt_last())
+            if sequence not in preempted:
+                planned.append(Planned(sequence, num_tokens))
+        return planned
+
+    def _allocate(self, model: ServedModel, sequence: Sequence, num_tokens: int) -> bool:
+        num_covered = sequence.num_computed_tokens + num_tokens
+        num_missing = -(-num_covered // self._limits.block_tokens) - len(sequence.block_ids)
+        if num_missing > 0:
+            block_ids = self._pool.allocate(model.shape, num_missing)
+            if isinstance(block_ids, OutOfBlocks):
+                return False
+            sequence.block_ids += block_ids
+        if not model.is_running(sequence):
+            model.start(sequence)
+        return True
+
+    def _preempt_last(self) -> Sequence:
+        """The running sequence that is last in line, of whatever model."""
+        victim, model = max(
+            ((sequence, model) for model in self._roster.models.values() for sequence in model.running),
+            key=lambda pair: order_key(pair[0]),
+        )
+        model.preempt(victim)
+        return victim
+
+    async def _activate(self, model: ServedModel) -> None:
+        """Points the model's parameters at its weights, which are copied in first where they are not resident."""
+        decided_at_s = self._clock()
+        blob = await self._blobs.blob(model.name)
+        placement = self._weights.place(model.name, blob, self._policy.turn_order(self._view()))
+        if placement.source is not None:
+            try:
+                await self._on_device(lambda: placement.copy(self._device))
+            except BaseException:
+                self._weights.drop(model.name)
+                raise
+            self._num_steps_since_copy = 0
+        model.executor.bind(placement.base)
+        if model.name != self._current:
+            self._events.append(
+                ModelSwitched(
+                    worker=self._worker,
+                    model=model.name,
+                    previous=self._current,
+                    kind="resident" if placement.source is None else "copied",
+                    copied_bytes=placement.copied_bytes,
+                    waited_s=self._clock() - decided_at_s,
+                )
+            )
+            self._current = model.name
+
+    async def _step(self, model: ServedModel, planned: list[Planned]) -> list[int | None]:
+        now_s = self._clock()
+        for part in planned:
+            if part.sequence.first_step_at_s is None:
+                part.sequence.first_step_at_s = now_s
+        parts = [part.step_part() for part in planned]
+        return await self._on_device(lambda: model.executor.step(parts))
+
+    def _commit(self, planned: list[Planned], tokens: list[int | None]) -> None:
+        now_s = self._clock()
+        self._num_steps += 1
+        self._num_steps_since_copy += 1
+        assert self._current is not None
+        self._roster.models[self._current].last_step = self._num_steps
+        for part, token_id in zip(planned, tokens, strict=True):
+            part.sequence.num_computed_tokens += part.num_tokens
+            if token_id is not None:
+                self._roster.advance(part.sequence, token_id, now_s)
+
+    async def _emit(self) -> None:
+        for owner, frame in self._roster.outbox.drain():
+            await self._publish(subjects.owner(owner), frame)
+        events, self._events = self._events, []
+        for event in events:
+            await self._publish(subjects.EVENT_MODEL_SWITCHED, event)
+
+    async def _publish(self, subject: str, message: Message) -> None:
+        try:
+            await self._bus.publish(subject, message)
+        except BusError as error:  # the owner sees the gap in the numbers and asks again
+            log.warning("a %s was not sent: %s", type(message).__name__, error)
+
+    async def _idle(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), _OWNER_CHECK_S)
+
+    def _on_device(self, work: Callable[[], T]) -> Awaitable[T]:
+        return asyncio.get_running_loop().run_in_executor(self._device_thread, work)

@@ -1,0 +1,166 @@
+"""Every live sequence of this worker, and what owners say about them. No I/O: the engine calls it between two steps."""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Literal
+
+from gpu_worker.outbox import Outbox
+from gpu_worker.sequence import Sequence
+from gpu_worker.served_model import ServedModel
+from shared.errors import ErrorCode
+from shared.ids import Incarnation, ModelName, OwnerId, RequestId
+from shared.messages import Assign, Cancel, Ended, Resend, SequenceTokens, Submit
+
+log = logging.getLogger(__name__)
+
+_MAX_TOMBSTONES = 4096
+_MAX_OWNERS = 1024
+_OWNER_LOST_S = 5.0  # five beats
+
+Reason = Literal["stop", "length", "cancelled", "error"]
+
+
+class Roster:
+    """Each assigned sequence ends exactly once, and its owner hears why unless the owner is gone."""
+
+    def __init__(self, outbox: Outbox, max_sequences: int) -> None:
+        self.outbox = outbox
+        self.models: dict[ModelName, ServedModel] = {}
+        self.last_router: Incarnation | None = None
+        self.last_assignment = 0
+        self._max_sequences = max_sequences
+        self._sequences: dict[RequestId, Sequence] = {}
+        self._model_of: dict[RequestId, ServedModel] = {}
+        self._tombstones: OrderedDict[RequestId, int] = OrderedDict()  # cancelled before assigned -> attempt
+        self._owner_seen_at_s: OrderedDict[OwnerId, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._sequences)
+
+    def get(self, request_id: RequestId) -> Sequence | None:
+        return self._sequences.get(request_id)
+
+    # --- what arrives ---------------------------------------------------------------------------
+
+    def assign(self, message: Assign, now_s: float) -> None:
+        submit = message.submit
+        self.last_router, self.last_assignment = message.router, message.number
+        self.see_owner(submit.owner, now_s)
+        previous = self._sequences.get(submit.request_id)
+        if previous is not None:
+            if previous.attempt >= submit.attempt:
+                return
+            self._remove(previous)  # a newer attempt: its owner drops what the older one says
+        if self._tombstones.get(submit.request_id, -1) >= submit.attempt:
+            self._refuse(submit, Ended("cancelled"))
+            return
+        model = self.models.get(submit.model)
+        if refusal := self._refusal(submit, model):
+            self._refuse(submit, refusal)
+            return
+        assert model is not None
+        sequence = Sequence(submit, now_s)
+        self._sequences[submit.request_id] = sequence
+        self._model_of[submit.request_id] = model
+        model.waiting.add(sequence)
+
+    def cancel(self, message: Cancel, now_s: float) -> None:
+        sequence = self._sequences.get(message.request_id)
+        if sequence is None:
+            self._tombstones[message.request_id] = message.attempt
+            while len(self._tombstones) > _MAX_TOMBSTONES:
+                self._tombstones.popitem(last=False)
+        elif sequence.owner == message.owner and sequence.attempt <= message.attempt:
+            self.end(sequence, "cancelled", now_s)
+
+    def resend(self, message: Resend) -> None:
+        """The stream again from `first`; an owner that asks for what is not here hears that it is lost."""
+        sequence = self._sequences.get(message.request_id)
+        if sequence is not None and sequence.owner == message.owner and sequence.attempt == message.attempt:
+            tokens = tuple(sequence.output[message.first :])
+            entry = SequenceTokens(message.request_id, message.attempt, message.first, tokens)
+            self.outbox.add(message.owner, entry)
+        elif not self.outbox.resend_ended(message.owner, message.request_id, message.attempt, message.first):
+            lost = Ended("error", ErrorCode.INTERNAL, "the worker does not know this request")
+            entry = SequenceTokens(message.request_id, message.attempt, message.first, (), lost)
+            self.outbox.add(message.owner, entry)
+
+    def see_owner(self, owner: OwnerId, now_s: float) -> None:
+        self._owner_seen_at_s[owner] = now_s
+        self._owner_seen_at_s.move_to_end(owner)
+        while len(self._owner_seen_at_s) > _MAX_OWNERS:
+            self._owner_seen_at_s.popitem(last=False)
+
+    def drop_lost_owners(self, now_s: float) -> None:
+        """Frees the sequences of owners that missed five beats."""
+        lost = [owner for owner, at_s in self._owner_seen_at_s.items() if now_s - at_s > _OWNER_LOST_S]
+        for owner in lost:
+            del self._owner_seen_at_s[owner]
+            sequences = [s for s in self._sequences.values() if s.owner == owner]
+            if sequences:
+                log.warning("owner %s is gone: freeing its %d sequences", owner, len(sequences))
+            for sequence in sequences:
+                self._remove(sequence)
+            self.outbox.forget_owner(owner)
+
+    # --- what the engine decides ----------------------------------------------------------------
+
+    def advance(self, sequence: Sequence, token_id: int, now_s: float) -> None:
+        """A sequence got its next token, and may end with it."""
+        sequence.append(token_id)
+        if sequence.first_token_at_s is None:
+            sequence.first_token_at_s = now_s
+        if token_id in sequence.sampling.stop_token_ids and sequence.num_output_tokens > sequence.sampling.min_tokens:
+            self.end(sequence, "stop", now_s, num_new=1)
+        elif (
+            sequence.num_output_tokens >= sequence.sampling.max_tokens
+            or sequence.num_tokens >= self._model_of[sequence.request_id].max_sequence_tokens
+        ):
+            self.end(sequence, "length", now_s, num_new=1)
+        else:
+            first = sequence.num_output_tokens - 1
+            entry = SequenceTokens(sequence.request_id, sequence.attempt, first, (token_id,))
+            self.outbox.add(sequence.owner, entry)
+
+    def end(
+        self,
+        sequence: Sequence,
+        reason: Reason,
+        now_s: float,
+        *,
+        num_new: int = 0,
+        code: ErrorCode | None = None,
+        message: str = "",
+    ) -> None:
+        self._remove(sequence)
+        ended = sequence.ended(reason, now_s, code=code, message=message)
+        self.outbox.end(
+            sequence.owner, sequence.request_id, sequence.attempt, sequence.output, num_new=num_new, ended=ended
+        )
+
+    def fail(self, sequences: Iterable[Sequence], now_s: float, message: str) -> None:
+        for sequence in sequences:
+            if self._sequences.get(sequence.request_id) is sequence:
+                self.end(sequence, "error", now_s, code=ErrorCode.INTERNAL, message=message)
+
+    def _remove(self, sequence: Sequence) -> None:
+        """The one place where a sequence gives back what it holds."""
+        del self._sequences[sequence.request_id]
+        self._model_of.pop(sequence.request_id).stop(sequence)
+
+    def _refusal(self, submit: Submit, model: ServedModel | None) -> Ended | None:
+        if model is None:
+            return Ended("error", ErrorCode.UNAVAILABLE, "the model is not loaded on this worker")
+        num_tokens = len(submit.prompt) + len(submit.output)
+        if num_tokens == 0:
+            return Ended("error", ErrorCode.INVALID_REQUEST, "the prompt is empty")
+        if num_tokens >= model.max_sequence_tokens:
+            limit = f"{num_tokens} tokens don't fit this worker's {model.max_sequence_tokens} for one sequence"
+            return Ended("error", ErrorCode.CONTEXT_LENGTH_EXCEEDED, limit)
+        if len(self._sequences) >= self._max_sequences:
+            return Ended("error", ErrorCode.OVERLOADED, "the worker's queue is full")
+        return None
+
+    def _refuse(self, submit: Submit, ended: Ended) -> None:
+        self.outbox.end(submit.owner, submit.request_id, submit.attempt, submit.output, num_new=0, ended=ended)

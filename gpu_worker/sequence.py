@@ -1,0 +1,82 @@
+"""A request on this worker, from assignment to its end. Owned by the engine loop."""
+
+from collections import Counter
+
+from gpu_worker.execution.sampling import SamplingRow
+from shared.ids import OwnerId, RequestId
+from shared.messages import Ended, Submit
+
+
+class Sequence:
+    """Invariant: 0 <= num_computed_tokens < num_tokens until it ends, and blocks cover the computed tokens."""
+
+    __slots__ = (
+        "_output_counts",
+        "_prompt_ids",
+        "arrived_at_s",
+        "attempt",
+        "block_ids",
+        "first_step_at_s",
+        "first_token_at_s",
+        "num_computed_tokens",
+        "num_preemptions",
+        "num_prompt_tokens",
+        "owner",
+        "priority",
+        "request_id",
+        "sampling",
+        "token_ids",
+    )
+
+    def __init__(self, submit: Submit, now_s: float) -> None:
+        self.request_id: RequestId = submit.request_id
+        self.attempt = submit.attempt
+        self.owner: OwnerId = submit.owner
+        self.priority = submit.priority
+        self.sampling = submit.sampling
+        self.token_ids = [*submit.prompt, *submit.output]
+        self.num_prompt_tokens = len(submit.prompt)
+        self.num_computed_tokens = 0
+        self.block_ids: list[int] = []
+        self.arrived_at_s = now_s
+        self.first_step_at_s: float | None = None
+        self.first_token_at_s: float | None = None
+        self.num_preemptions = 0
+        # Kept only where a penalty looks at them.
+        repeats = self.sampling.repetition_penalty != 1.0
+        counts = repeats or self.sampling.presence_penalty != 0 or self.sampling.frequency_penalty != 0
+        self._prompt_ids = frozenset(submit.prompt) if repeats else frozenset()
+        self._output_counts: Counter[int] | None = Counter(submit.output) if counts else None
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def num_output_tokens(self) -> int:
+        return len(self.token_ids) - self.num_prompt_tokens
+
+    @property
+    def output(self) -> list[int]:
+        return self.token_ids[self.num_prompt_tokens :]
+
+    def append(self, token_id: int) -> None:
+        self.token_ids.append(token_id)
+        if self._output_counts is not None:
+            self._output_counts[token_id] += 1
+
+    def sampling_row(self) -> SamplingRow:
+        return SamplingRow(self.sampling, self.num_output_tokens, self._prompt_ids, self._output_counts or Counter())
+
+    def ended(self, reason: str, now_s: float, **error: object) -> Ended:
+        """The end's record, with the timings so far."""
+        first_step = self.first_step_at_s if self.first_step_at_s is not None else now_s
+        first_token = self.first_token_at_s if self.first_token_at_s is not None else now_s
+        return Ended(
+            reason=reason,  # type: ignore[arg-type]
+            queue_s=first_step - self.arrived_at_s,
+            prefill_s=first_token - first_step,
+            decode_s=now_s - first_token,
+            num_preemptions=self.num_preemptions,
+            **error,  # type: ignore[arg-type]
+        )

@@ -1,0 +1,67 @@
+"""A model that this worker can run: what the scheduler sees of it, and what runs its steps."""
+
+from collections.abc import ValuesView
+
+from gpu_worker.execution.executor import Executor
+from gpu_worker.memory.slab_pool import ShapeClass, SlabPool
+from gpu_worker.scheduling.waiting import WaitingLine
+from gpu_worker.sequence import Sequence
+from gpu_worker.weights import Weights
+from shared.ids import ModelName, RequestId
+
+
+class ServedModel:
+    """A ModelView (scheduling/policy.py) over the engine's own state. Lives for the worker's life."""
+
+    def __init__(
+        self,
+        name: ModelName,
+        executor: Executor,
+        shape: ShapeClass,
+        pool: SlabPool,
+        weights: Weights,
+        max_sequence_tokens: int,
+    ) -> None:
+        self.name = name
+        self.executor = executor
+        self.shape = shape
+        self.max_sequence_tokens = max_sequence_tokens  # context length or KV pool, whichever is less
+        self.last_step = 0
+        self.waiting: WaitingLine[Sequence] = WaitingLine()
+        self._running: dict[RequestId, Sequence] = {}
+        self._pool = pool
+        self._weights = weights
+
+    @property
+    def is_resident(self) -> bool:
+        return self._weights.is_resident(self.name)
+
+    @property
+    def num_free_blocks(self) -> int:
+        return self._pool.num_free_blocks(self.shape)
+
+    @property
+    def running(self) -> ValuesView[Sequence]:
+        return self._running.values()
+
+    def is_running(self, sequence: Sequence) -> bool:
+        return sequence.request_id in self._running
+
+    def start(self, sequence: Sequence) -> None:
+        """From the waiting line to the running ones: it has blocks now."""
+        self.waiting.remove(sequence)
+        self._running[sequence.request_id] = sequence
+
+    def stop(self, sequence: Sequence) -> None:
+        """Gives back what it holds, wherever it is."""
+        if self._running.pop(sequence.request_id, None) is None:
+            self.waiting.remove(sequence)
+        self._pool.free(self.shape, sequence.block_ids)
+        sequence.block_ids = []
+        sequence.num_computed_tokens = 0
+
+    def preempt(self, sequence: Sequence) -> None:
+        """Back to the waiting line; its KV is computed again when its turn comes."""
+        self.stop(sequence)
+        sequence.num_preemptions += 1
+        self.waiting.add(sequence)
