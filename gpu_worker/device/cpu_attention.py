@@ -184,7 +184,9 @@ class CpuStepAttention:
     def _decode_window(self, spans: Sequence[SequenceSpan], window: int | None, dtype: torch.dtype) -> _Window:
         size = self._kv.layout.block_tokens
         firsts = [0 if window is None else max(0, span.length - window) // size for span in spans]
-        tables = [span.block_ids[first : self._num_blocks(span.length)] for span, first in zip(spans, firsts, strict=True)]
+        tables = [
+            span.block_ids[first : self._num_blocks(span.length)] for span, first in zip(spans, firsts, strict=True)
+        ]
         width = max(map(len, tables))
         # Padding repeats a block of the sequence's own: finite values, masked away.
         rows = self._kv.chunk_rows(torch.tensor([[*table, *[table[0]] * (width - len(table))] for table in tables]))

@@ -1,0 +1,167 @@
+"""A worker process: memory, models, engine and bus, put together and kept alive."""
+
+import asyncio
+import logging
+import time
+from typing import Final
+
+import torch
+
+from gpu_worker.budget import Budget, plan_budget
+from gpu_worker.device.base import KvLayout
+from gpu_worker.device.select import open_device
+from gpu_worker.engine import Engine
+from gpu_worker.execution.executor import Executor
+from gpu_worker.execution.module import build_module
+from gpu_worker.host_cache import HostCache
+from gpu_worker.importer.launch import ensure_imported
+from gpu_worker.memory.slab_pool import SlabPool
+from gpu_worker.model_store import ModelStore
+from gpu_worker.outbox import Outbox
+from gpu_worker.roster import Roster
+from gpu_worker.scheduling.policy import Limits
+from gpu_worker.scheduling.round_robin import RoundRobin
+from gpu_worker.served_model import ServedModel
+from gpu_worker.weights import ArenaWeights, UnifiedWeights, Weights, check_fits
+from shared import subjects
+from shared.bus import Bus
+from shared.catalogue import ModelEntry, open_catalogue, read_card, read_manifest
+from shared.config import Config
+from shared.errors import BusError, KottosError, ModelError
+from shared.ids import Incarnation, ModelName, WorkerId, new_id
+from shared.machine import memory_limit_bytes, num_cores
+from shared.messages import AnyMessage, Assign, Cancel, EndAck, ModelLoad, OwnerBeat, Resend, WorkerBeat
+
+log = logging.getLogger(__name__)
+
+BEAT_S: Final = 0.5
+QUANTUM_BYTES: Final = 4096  # of KV block ids
+
+
+class WorkerService:
+    """`run` until cancelled. Models become available one by one as they are imported and built."""
+
+    def __init__(self, config: Config, worker: WorkerId, bus: Bus) -> None:
+        self._config = config
+        self._worker = worker
+        self._bus = bus
+        self._incarnation = Incarnation(new_id("life"))
+        self._failed: dict[ModelName, str] = {}  # reasons
+        self._num_beats = 0
+        worker_config = config.worker
+        budget = plan_budget(worker_config, memory_limit_bytes())
+        torch.set_num_threads(worker_config.num_threads or max(1, num_cores() // worker_config.num_workers))
+        self._device = open_device(worker_config.device, unified=budget.unified)
+        self._catalogue = open_catalogue(config)
+        self._outbox = Outbox(worker, self._incarnation)
+        self._roster = Roster(self._outbox, worker_config.max_waiting)
+        self._cache = HostCache(budget.host_bytes)
+        self._store = ModelStore(self._cache, on_evicted=self._on_evicted)
+        self._pool = SlabPool(budget.kv_bytes, worker_config.slab_bytes, QUANTUM_BYTES)
+        self._kv_region = self._device.allocate(self._pool.total_bytes)
+        self._weights = self._make_weights(budget)
+        self._budget = budget
+        limits = Limits(
+            max_step_tokens=worker_config.max_step_tokens,
+            max_running=worker_config.max_running,
+            turn_steps=worker_config.turn_steps,
+            block_tokens=self._device.block_tokens,
+        )
+        self._engine = Engine(
+            worker, bus, self._roster, RoundRobin(), limits, self._pool, self._weights, self._store, self._device,
+            time.monotonic,
+        )  # fmt: skip
+
+    def _make_weights(self, budget: Budget) -> Weights:
+        if budget.unified:
+            return UnifiedWeights(self._cache)
+        return ArenaWeights(self._device.allocate(budget.weight_bytes))
+
+    async def run(self) -> None:
+        await self._bus.subscribe(subjects.worker(self._worker), self._on_message)
+        await self._bus.subscribe(subjects.BEAT_OWNER, self._on_message)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._beat())
+            tasks.create_task(self._load_models())
+            tasks.create_task(self._engine.run())
+
+    def _on_message(self, message: AnyMessage) -> None:
+        match message:
+            case Assign() | Cancel() | EndAck() | Resend() | OwnerBeat():
+                self._engine.receive(message)
+            case _:
+                log.warning("a %s does not belong here", type(message).__name__)
+
+    # --- models ---------------------------------------------------------------------------------
+
+    async def _load_models(self) -> None:
+        for name, entry in self._catalogue.items():
+            try:
+                await self._load(name, entry)
+            except KottosError as error:
+                log.error("model %s is not served: %s", name, error)
+                self._failed[name] = str(error)
+
+    async def _load(self, name: ModelName, entry: ModelEntry) -> None:
+        dtype, layout = self._config.worker.dtype, self._device.layout
+        await ensure_imported(entry, dtype, self._config.cache_dir)
+        card, manifest = read_card(entry), read_manifest(entry, layout, dtype)
+        if card is None or manifest is None:
+            raise ModelError(f"{entry.folder} lacks its card or manifest")
+        if not self._budget.unified:
+            check_fits(name, manifest.blob_bytes, self._budget.weight_bytes)
+        torch_dtype: torch.dtype = getattr(torch, dtype)
+        shape = self._pool.register(card.kv.token_bytes(torch_dtype.itemsize) * self._device.block_tokens)
+        layout_of_kv = KvLayout(
+            card.kv, torch_dtype, self._device.block_tokens, shape.block_bytes, self._pool.slab_bytes, QUANTUM_BYTES
+        )
+        bound = await asyncio.to_thread(build_module, entry.folder, manifest)
+        executor = Executor(self._device, bound, self._kv_region, layout_of_kv)
+        self._store.add(name, entry.weights_folder(layout, dtype) / "weights.bin", manifest.blob_bytes)
+        await self._store.blob(name)
+        max_tokens = min(card.context_length, self._pool.capacity_blocks(shape) * self._device.block_tokens)
+        self._roster.models[name] = ServedModel(name, executor, shape, self._pool, self._weights, max_tokens)
+        log.info("model %s is ready: %d MiB of weights", name, manifest.blob_bytes >> 20)
+
+    def _on_evicted(self, name: ModelName) -> None:
+        """Its blob leaves the host cache: where memory is unified, nothing may view it any more."""
+        if self._budget.unified and name in self._roster.models:
+            self._roster.models[name].executor.release()
+
+    # --- beats ----------------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        while True:
+            self._num_beats += 1
+            try:
+                await self._bus.publish(subjects.BEAT_WORKER, self._make_beat())
+            except BusError as error:
+                log.warning("no beat: %s", error)
+            await asyncio.sleep(BEAT_S)
+
+    def _make_beat(self) -> WorkerBeat:
+        return WorkerBeat(
+            worker=self._worker,
+            incarnation=self._incarnation,
+            number=self._num_beats,
+            models=tuple(self._model_load(name) for name in self._catalogue),
+            router=self._roster.last_router,
+            last_assignment=self._roster.last_assignment,
+            kv_used_bytes=self._pool.used_bytes,
+            kv_total_bytes=self._pool.total_bytes,
+            last_frames=self._outbox.last_frames,
+        )
+
+    def _model_load(self, name: ModelName) -> ModelLoad:
+        model = self._roster.models.get(name)
+        if model is None:
+            if (reason := self._failed.get(name)) is not None:
+                return ModelLoad(name, "failed", reason=reason)
+            return ModelLoad(name, "loading")
+        return ModelLoad(
+            name,
+            "resident" if model.is_resident else "cached",
+            num_running=len(model.running),
+            num_waiting=len(model.waiting),
+            max_sequence_tokens=model.max_sequence_tokens,
+        )
