@@ -95,7 +95,7 @@ class _Given(NamedTuple):
 
     value: object
     origin: str  # where, for error messages
-    is_text: bool = False  # from the environment: "8000" is a number there, and only there
+    is_text: bool = False  # from the environment or the command line, where "8000" is a number
 
 
 _SECTIONS: Final = {
@@ -129,7 +129,7 @@ def load_config(
 ) -> Config:
     """Reads, checks and freezes the configuration. An empty environment variable counts as not set.
 
-    `overrides` has values by key; sizes may be strings, models a sequence of "NAME=PATH".
+    `overrides` has values by key, as such or as text; models are a sequence of "NAME=PATH".
     Raises ConfigError, whose message names the key to change.
     """
     given: dict[str, _Given] = {}
@@ -137,7 +137,7 @@ def load_config(
     if path:
         given |= _from_file(Path(path))
     given |= _from_environ(environ)
-    given |= _by_key((name, _Given(value, f"{name} (command line)")) for name, value in (overrides or {}).items())
+    given |= _by_key((name, _Given(value, f"{name} (command line)", True)) for name, value in (overrides or {}).items())
     config = _assemble({key: _convert(key, value) for key, value in given.items()})
     _check_models(config.models)
     _check_bus(config.bus)
@@ -199,7 +199,7 @@ def _by_key(items: Iterable[tuple[str, _Given]]) -> dict[str, _Given]:
     for name, value in items:
         key = _NAMES.get(name)
         if key is None:
-            known = _VARIABLES if value.is_text else _NAMES
+            known = _VARIABLES if name == value.origin else _NAMES  # a variable is its own origin
             close = difflib.get_close_matches(name, known, n=1)
             raise ConfigError(f"{value.origin}: there is no such key" + (f"; do you mean {close[0]}?" if close else ""))
         if key in given:
