@@ -1,0 +1,43 @@
+"""What a person sees once the stack serves: where, which models, and a first request to paste."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ShownModel:
+    name: str
+    state: str  # resident | cached | loading
+    has_chat_template: bool
+
+
+def base_url(host: str, port: int) -> str:
+    """Where a client on this machine reaches a gateway that listens on `host`."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def banner(url: str, models: Sequence[ShownModel]) -> str:
+    width = max((len(model.name) for model in models), default=0)
+    lines = [f"Kottos serves at {url}", ""]
+    lines += [f"  {model.name:<{width}}  {model.state}" for model in models]
+    ready = [model for model in models if model.state in ("resident", "cached")] or models
+    if ready:
+        first = max(ready, key=lambda model: model.has_chat_template)  # the first of them, chat models before others
+        lines += ["", "Try it:", "", curl_line(url, first), "", "Ctrl-C stops everything."]
+    return "\n".join(lines)
+
+
+def curl_line(url: str, model: ShownModel) -> str:
+    """A request that works when pasted into a shell."""
+    body: dict[str, object] = {"model": model.name, "max_tokens": 32}
+    if model.has_chat_template:
+        route = "chat/completions"
+        body["messages"] = [{"role": "user", "content": "What is the capital of France?"}]
+    else:
+        route = "completions"
+        body["prompt"] = "The capital of France is"
+    arguments = ["curl", f"{url}/v1/{route}", "-H", "Content-Type: application/json", "-d", json.dumps(body)]
+    return " ".join(shlex.quote(argument) for argument in arguments)
