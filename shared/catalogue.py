@@ -15,11 +15,12 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from shared.config import Config
+from shared.config import Config, ModelSource
 from shared.errors import ModelError
 from shared.ids import ModelName
 
 LAYOUT_VERSION: Final = 1
+DEMO_NAMES: Final = ("smollm2-135m", "gemma3-270m")
 PLAIN_LAYOUT: Final = "plain"  # torch's row-major tensors under their module paths
 
 _CONTENT_PATTERNS: Final = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
@@ -89,6 +90,11 @@ def open_catalogue(config: Config) -> dict[ModelName, ModelEntry]:
         ModelName(model.name): ModelEntry(model.name, model.path, models_dir / fingerprint(model.path))
         for model in config.models
     }
+
+
+def demo_models(cache_dir: Path) -> tuple[ModelSource, ...]:
+    """Where `python -m gpu_worker.importer.demo` puts the demo models, as Hugging Face folders."""
+    return tuple(ModelSource(name, str(cache_dir.expanduser() / "demo" / name)) for name in DEMO_NAMES)
 
 
 def fingerprint(source: str) -> str:

@@ -52,6 +52,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 def _import(entry: ModelEntry, dtype: str, *, as_json: bool) -> None:
     """Torch comes in only here."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the machine's cores belong to the running workers
+    os.environ["TQDM_DISABLE"] = "1"
     import transformers
 
     from gpu_worker.importer.job import run_import

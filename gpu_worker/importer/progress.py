@@ -6,15 +6,16 @@ from typing import Literal, TextIO
 
 import msgspec
 
-Phase = Literal["tokenizer", "load", "write", "probe"]
+Phase = Literal["copy", "tokenizer", "load", "write", "probe"]
 
 
-class Progress(msgspec.Struct, frozen=True):
-    """`done` of `total` units of this phase: bytes in "write", steps elsewhere."""
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`done` of `total` units of this phase: bytes in "copy" and "write", steps elsewhere."""
 
     phase: Phase
     done: int
     total: int
+    model: str = ""  # where one process handles several
 
 
 Report = Callable[[Progress], None]
