@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from shared.catalogue import demo_models
 from shared.child import dies_with_parent
 from shared.config import Config, ModelSource
 from shared.errors import ModelError
@@ -23,13 +24,12 @@ _REASON_BYTES: Final = 4096  # of the end of stderr
 
 
 class Line(msgspec.Struct, frozen=True):
-    """What an importer says on stdout: `done` of `total` units of a phase, and at its end the demo's `models`."""
+    """What an importer says on stdout: `done` of `total` units of a phase."""
 
-    phase: str = ""
-    done: int = 0
-    total: int = 0
+    phase: str
+    done: int
+    total: int
     model: str = ""  # where one importer prepares several
-    models: dict[str, str] = {}  # name -> path
 
 
 Report = Callable[[str, Line], None]  # model name, progress
@@ -46,15 +46,9 @@ def has_demo_packages() -> bool:
 
 async def prepare_demo(cache_dir: Path, report: Report) -> tuple[ModelSource, ...]:
     """The demo models as folders in the cache. Raises ModelError."""
-    models: dict[str, str] = {}
-
-    def hear(line: Line) -> None:
-        models.update(line.models)
-        if line.phase:
-            report(line.model or "demo models", line)
-
-    await run_importer([*_PYTHON, "gpu_worker.importer.demo", "--cache", str(cache_dir), "--json"], hear)
-    return tuple(ModelSource(name, path) for name, path in models.items())
+    command = [*_PYTHON, "gpu_worker.importer.demo", "--json", "--cache", str(cache_dir)]
+    await run_importer(command, lambda line: report(line.model or "demo models", line))
+    return demo_models(cache_dir)
 
 
 async def import_models(config: Config, report: Report) -> None:

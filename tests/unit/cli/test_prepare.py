@@ -22,11 +22,12 @@ async def test_progress_is_passed_on_and_other_output_ignored() -> None:
     script = """
         echo '{"phase": "load", "done": 1, "total": 2, "extra": true}'
         echo 'a library says hello'
-        echo '{"models": {"a": "/a"}}'
+        echo '{"phase": 3}'
+        echo '{"phase": "probe", "done": 0, "total": 1, "model": "a"}'
         echo noise >&2
     """
     await run_importer(shell(script), heard.append)
-    assert heard == [Line("load", 1, 2), Line(models={"a": "/a"})]
+    assert heard == [Line("load", 1, 2), Line("probe", 0, 1, "a")]
 
 
 async def test_a_refusal_is_the_last_line_on_stderr() -> None:
@@ -54,7 +55,12 @@ async def test_a_cancelled_import_leaves_no_process(tmp_path: Path) -> None:
         pids.append(line.done)
         started.set()
 
-    task = asyncio.create_task(run_importer(shell('echo "{\\"done\\": $$}"; trap "" TERM; sleep 1000; true'), hear))
+    task = asyncio.create_task(
+        run_importer(
+            shell('echo "{\\"phase\\": \\"load\\", \\"done\\": $$, \\"total\\": 0}"; trap "" TERM; sleep 1000; true'),
+            hear,
+        )
+    )
     await asyncio.wait_for(started.wait(), 10)
     with watch(*pids) as [process]:
         task.cancel()
