@@ -4,7 +4,8 @@ import asyncio
 import os
 import select
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 
 class Watched:
@@ -36,3 +37,16 @@ def watch(*pids: int) -> Iterator[list[Watched]]:
     finally:
         for process in watched:
             os.close(process.fd)
+
+
+def descendants(pid: int) -> list[int]:
+    """Children, their children and so on, as /proc has them now."""
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            # pid (name, which may hold anything) state parent ...: proc_pid_stat(5)
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for ancestor in found:  # grows while it is walked
+        found += [child for child, parent in parents.items() if parent == ancestor]
+    return found[1:]
