@@ -9,34 +9,20 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
-from gpu_worker.importer.progress import make_report, say
+from gpu_worker.importer.progress import Report, attempt, make_report, say
 from gpu_worker.importer.staging import exclusive
 from shared.catalogue import PLAIN_LAYOUT, ModelEntry, fingerprint, is_imported
-from shared.errors import ModelError
 
 
 def main(argv: list[str]) -> int:
     arguments = _parse(argv)
-    try:
+
+    def work() -> None:
         folder = arguments.cache.expanduser() / "models" / fingerprint(arguments.source)
-        entry = ModelEntry(arguments.name, arguments.source, folder)
-        if is_imported(entry, PLAIN_LAYOUT, arguments.dtype):
-            return 0
-        with exclusive(folder.parent, lambda: say(f"{entry.name}: waiting for another import")):
-            if not is_imported(entry, PLAIN_LAYOUT, arguments.dtype):
-                _import(entry, arguments.dtype, as_json=arguments.json)
-    except ModelError as error:
-        say(f"{arguments.name}: {error}")
-        return 1
-    except OSError as error:
-        say(f"{arguments.name}: {error.strerror}: {error.filename}")
-        return 1
-    except KeyboardInterrupt:
-        say(f"{arguments.name}: interrupted")
-        return 130
-    return 0
+        _ensure(ModelEntry(arguments.name, arguments.source, folder), arguments.dtype, as_json=arguments.json)
+
+    return attempt(arguments.name, work)
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
@@ -49,29 +35,27 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _import(entry: ModelEntry, dtype: str, *, as_json: bool) -> None:
+def _ensure(entry: ModelEntry, dtype: str, *, as_json: bool) -> None:
+    if is_imported(entry, PLAIN_LAYOUT, dtype):
+        return
+    with exclusive(entry.folder.parent, lambda: say(f"{entry.name}: waiting for another import")):
+        if not is_imported(entry, PLAIN_LAYOUT, dtype):
+            _import(entry, dtype, make_report(entry.name, sys.stdout if as_json else None))
+
+
+def _import(entry: ModelEntry, dtype: str, report: Report) -> None:
     """Torch comes in only here."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the machine's cores belong to the running workers
     os.environ["TQDM_DISABLE"] = "1"
     import transformers
 
+    from gpu_worker.execution.probe import probe
     from gpu_worker.importer.job import run_import
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    report = make_report(entry.name, sys.stdout if as_json else None)
     with contextlib.redirect_stdout(sys.stderr):  # what libraries print is no progress
-        run_import(entry, dtype, _find_probe(), report)
-
-
-def _find_probe() -> Any:
-    try:
-        from gpu_worker.execution.probe import probe
-    except ModuleNotFoundError as error:
-        if error.name != "gpu_worker.execution.probe":
-            raise
-        return lambda *_: say("not probed")
-    return probe
+        run_import(entry, dtype, probe, report)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,14 @@ import argparse
 import contextlib
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from gpu_worker.importer.demo_sources import DEMOS, Demo, write_gguf
-from gpu_worker.importer.progress import Report, make_report, say
+from gpu_worker.importer.progress import Report, attempt, make_report, say
 from gpu_worker.importer.seal import is_intact, seal
 from gpu_worker.importer.staging import exclusive, publish, workspace
 from shared.catalogue import demo_models
-from shared.errors import ModelError
 
 
 def main(argv: list[str]) -> int:
@@ -23,21 +23,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--cache", required=True, type=Path)
     parser.add_argument("--json", action="store_true", help="progress as JSON lines on stdout")
     arguments = parser.parse_args(argv)
-    label = ""
-    try:
-        for model in demo_models(arguments.cache):
-            label = f"{model.name}: "
-            report = make_report(model.name, sys.stdout if arguments.json else None)
-            prepare(DEMOS[model.name], Path(model.path), report)
-    except ModelError as error:
-        say(f"{label}{error}")
-        return 1
-    except OSError as error:
-        say(f"{label}{error.strerror}: {error.filename}")
-        return 1
-    except KeyboardInterrupt:
-        say(f"{label}interrupted")
-        return 130
+    for model in demo_models(arguments.cache):
+        report = make_report(model.name, sys.stdout if arguments.json else None)
+        if status := attempt(model.name, partial(prepare, DEMOS[model.name], Path(model.path), report)):
+            return status
     return 0
 
 

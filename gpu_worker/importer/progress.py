@@ -1,10 +1,12 @@
-"""How far an import is: on stderr for people, as JSON lines on stdout for programs."""
+"""What a command line shows: progress, on stderr for people or as JSON lines on stdout, and the reason of a failure."""
 
 import sys
 from collections.abc import Callable
 from typing import Literal, TextIO
 
 import msgspec
+
+from shared.errors import ModelError
 
 Phase = Literal["copy", "tokenizer", "load", "write", "probe"]
 
@@ -43,6 +45,22 @@ def make_report(label: str, json_lines: TextIO | None) -> Report:
     return report
 
 
+def attempt(label: str, work: Callable[[], None]) -> int:
+    """Runs `work` and returns the exit status; the last line on stderr is the reason of a failure."""
+    try:
+        work()
+    except ModelError as error:
+        say(f"{label}: {error}")
+        return 1
+    except OSError as error:  # the disk is full, the cache folder can't be written
+        say(f"{label}: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say(f"{label}: interrupted")
+        return 130
+    return 0
+
+
 def say(text: str) -> None:
-    """One line on stderr; the last one of a failed process is its reason."""
+    """One line on stderr."""
     print(" ".join(text.split()), file=sys.stderr, flush=True)
