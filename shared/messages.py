@@ -85,7 +85,7 @@ class Refused(Message, frozen=True):
 
 
 class Assign(Message, frozen=True):
-    """Router to worker. Numbered per (router, worker); the worker's beat echoes the last it saw."""
+    """Router to worker. A router's numbers rise over all its workers; a worker's beat echoes the last it saw."""
 
     submit: Submit
     router: Incarnation
