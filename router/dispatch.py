@@ -142,7 +142,7 @@ class Dispatcher:
             case Choose(worker_id):
                 return self._assign(replace(held.submit, age_s=held.submit.age_s + now_s - held.since_s), worker_id)
             case Refuse(code, message):
-                return [_refused(held.submit, code, message)]
+                return [_refused(held.submit, code, message, RETRY_AFTER_S)]
             case _:
                 assert_never(decision)
 

@@ -60,12 +60,12 @@ class Router:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """On a started bus, until `stopping` is set. What is accepted and not assigned then, owners submit again."""
-        async with asyncio.TaskGroup() as tasks:
+        subscriptions = [
+            await self._bus.subscribe(subjects.BEAT_WORKER, self.receive),
+            await self._bus.subscribe(subjects.ALL_REQUESTS, self.receive, queue=QUEUE_GROUP),
+        ]
+        async with asyncio.TaskGroup() as tasks:  # its first beat says that requests are heard
             loops = [tasks.create_task(loop) for loop in (self._decide(), self._tick(), self._beat())]
-            subscriptions = [
-                await self._bus.subscribe(subjects.BEAT_WORKER, self.receive),
-                await self._bus.subscribe(subjects.ALL_REQUESTS, self.receive, queue=QUEUE_GROUP),
-            ]
             await stopping.wait()
             for subscription in reversed(subscriptions):
                 await subscription.unsubscribe()
