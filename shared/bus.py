@@ -81,6 +81,7 @@ class NatsBus:
         self._outbox = Outbox(OUTBOX_BYTES)
         self._subscriptions: set[_NatsSubscription] = set()
         self._callbacks: list[Callable[[bool], None]] = []
+        self._requests: set[asyncio.Timeout] = set()  # that wait for their reply
         self._client: Client | None = None
         self._lost = asyncio.Event()  # set when the present client ended
         self._connected = False
@@ -115,6 +116,7 @@ class NatsBus:
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
                     await self._client.drain()
             await _close(self._client)
+        self._end_requests()
 
     async def publish(self, subject: str, message: Message) -> None:
         await self._send(subject, encode(message))
@@ -122,16 +124,24 @@ class NatsBus:
     async def request(self, subject: str, message: Message, timeout_s: float) -> AnyMessage:
         payload = encode(message)
         self._check(payload)
-        if not self._connected or self._client is None:
+        client = self._client
+        if client is None or not self._connected:
             raise BusUnavailable("the bus is disconnected")
+        limit = asyncio.timeout(timeout_s)
+        self._requests.add(limit)
         try:
-            reply = await self._client.request(subject, payload, timeout=timeout_s)
+            async with limit:
+                reply = await client.request(subject, payload, timeout=timeout_s)
         except nats.errors.NoRespondersError:
             raise NoResponders(f"nobody listens on {subject}") from None
-        except nats.errors.TimeoutError:
+        except TimeoutError:
+            if client.is_closed:
+                raise BusUnavailable("the connection was lost before the reply came") from None
             raise RequestTimeout(f"no answer on {subject} within {timeout_s} s") from None
         except (nats.errors.Error, OSError) as error:
             raise BusUnavailable(str(error)) from error
+        finally:
+            self._requests.discard(limit)
         try:
             return decode(reply.data)
         except msgspec.DecodeError:
@@ -235,6 +245,7 @@ class NatsBus:
     async def _supervise(self) -> None:
         while True:
             await self._until_lost()
+            self._end_requests()
             self._change(False)
             log.warning("%s lost its connection to %s: %s", self._name, self._address(), self._reason())
             pause_s, longest_s = BACKOFF_S
@@ -255,6 +266,12 @@ class NatsBus:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOST_CHECK_S):
                     await self._lost.wait()
+
+    def _end_requests(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        for limit in self._requests:
+            if not limit.expired():
+                limit.reschedule(now_s)
 
     def _change(self, connected: bool) -> None:
         self._connected = connected

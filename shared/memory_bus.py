@@ -97,6 +97,7 @@ class MemoryBus:
         self._subscriptions: set[MemorySubscription] = set()
         self._callbacks: list[Callable[[bool], None]] = []
         self._inboxes = itertools.count()
+        self._answers: set[asyncio.Future[AnyMessage]] = set()  # that requests wait for
         self._started = False
         self._connected = False
 
@@ -117,11 +118,13 @@ class MemoryBus:
     async def close(self) -> None:
         await asyncio.sleep(0)  # what has been received is handled
         self._started = self._connected = False
+        self._end_requests()
         for subscription in tuple(self._subscriptions):
             await subscription.unsubscribe()
 
     def disconnect(self) -> None:
         """As if the server were gone: nothing is received, and what is published waits in the outbox."""
+        self._end_requests()
         self._change(False)
 
     def reconnect(self) -> None:
@@ -146,6 +149,7 @@ class MemoryBus:
                 answer.set_result(message)
 
         subscription = await self.subscribe(inbox, on_answer)
+        self._answers.add(answer)
         try:
             if not self._broker.route(subject, payload, inbox):
                 raise NoResponders(f"nobody listens on {subject}")
@@ -154,6 +158,7 @@ class MemoryBus:
         except TimeoutError:
             raise RequestTimeout(f"no answer on {subject} within {timeout_s} s") from None
         finally:
+            self._answers.discard(answer)
             await subscription.unsubscribe()
 
     async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> "MemorySubscription":
@@ -176,6 +181,11 @@ class MemoryBus:
             raise BusUnavailable("the bus is not started or already closed")
         if len(payload) > self._broker.max_payload_bytes:
             raise MessageTooLarge(len(payload), self._broker.max_payload_bytes)
+
+    def _end_requests(self) -> None:
+        for answer in self._answers:
+            if not answer.done():
+                answer.set_exception(BusUnavailable("the connection was lost before the reply came"))
 
     def _change(self, connected: bool) -> None:
         self._connected = connected

@@ -20,7 +20,7 @@ class CountedBus(Bus, Protocol):
 
 
 class Link(Protocol):
-    """A started bus and the means to take it off its server and back."""
+    """A bus and the means to take it off its server and back."""
 
     @property
     def bus(self) -> CountedBus: ...
@@ -40,7 +40,7 @@ class Twin(Protocol):
 
     async def connect(self, user: str) -> CountedBus: ...
 
-    async def link(self, user: str) -> Link: ...
+    async def link(self, user: str, *, start: bool = True) -> Link: ...
 
     async def inject(self, user: str, subject: str, payload: bytes) -> None: ...
 
@@ -68,8 +68,8 @@ class MemoryTwin:
     async def connect(self, user: str) -> MemoryBus:
         return await _started(self._stack, self.new(user))
 
-    async def link(self, user: str) -> MemoryLink:
-        return MemoryLink(await self.connect(user))
+    async def link(self, user: str, *, start: bool = True) -> MemoryLink:
+        return MemoryLink(await _started(self._stack, self.new(user), start))
 
     async def inject(self, user: str, subject: str, payload: bytes) -> None:
         self._broker.inject(subject, payload)
@@ -103,10 +103,10 @@ class NatsTwin:
     async def connect(self, user: str) -> NatsBus:
         return await _started(self._stack, self.new(user))
 
-    async def link(self, user: str) -> NatsLink:
+    async def link(self, user: str, *, start: bool = True) -> NatsLink:
         proxy = await self._stack.enter_async_context(TcpProxy(self._broker.setup.port))
         config = msgspec.structs.replace(self._broker.config(user), url=f"nats://127.0.0.1:{proxy.port}")
-        return NatsLink(await _started(self._stack, NatsBus(config, user)), proxy)
+        return NatsLink(await _started(self._stack, NatsBus(config, user), start), proxy)
 
     async def inject(self, user: str, subject: str, payload: bytes) -> None:
         config = self._broker.config(user)
@@ -125,7 +125,8 @@ def state_changes_to(bus: Bus, connected: bool, timeout_s: float = 20.0) -> "asy
 _AnyBus = TypeVar("_AnyBus", MemoryBus, NatsBus)
 
 
-async def _started(stack: AsyncExitStack, bus: _AnyBus) -> _AnyBus:
-    await bus.start()
+async def _started(stack: AsyncExitStack, bus: _AnyBus, start: bool = True) -> _AnyBus:
+    if start:
+        await bus.start()
     stack.push_async_callback(bus.close)
     return bus

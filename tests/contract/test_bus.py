@@ -298,6 +298,19 @@ async def test_a_request_fails_at_once_while_disconnected(twin: Twin) -> None:
     assert await link.bus.request(REQUEST, CANCEL, timeout_s=10) == REFUSED
 
 
+async def test_a_request_that_waits_fails_when_the_connection_is_lost(twin: Twin) -> None:
+    link, router = await twin.link("gateway"), await twin.connect("router")
+    asked = Recorder(reply=None)
+    await router.subscribe(subjects.ALL_REQUESTS, asked)
+    waiting = [asyncio.create_task(link.bus.request(REQUEST, CANCEL, timeout_s=60)) for _ in range(3)]
+    await asked.wait_for(3)
+    await link.cut()
+    async with asyncio.timeout(5):
+        for request in waiting:
+            with pytest.raises(BusUnavailable, match="lost"):
+                await request
+
+
 async def test_what_waits_while_disconnected_is_bounded(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shared.bus.OUTBOX_BYTES", 50_000)
     monkeypatch.setattr("shared.memory_bus.OUTBOX_BYTES", 50_000)
