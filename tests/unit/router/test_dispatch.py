@@ -4,7 +4,7 @@ from router.dispatch import RETRY_AFTER_S, Dispatcher, Send
 from router.state import Recent
 from shared.config import RouterConfig
 from shared.errors import ErrorCode
-from shared.messages import Assign, Assigned, Cancel, Refused, WorkerCame, WorkerWent
+from shared.messages import Assign, Assigned, Refused, WorkerCame, WorkerWent
 from tests.unit.router.builders import MODEL, ROUTER, beat, cancel, submit
 
 CONFIG = RouterConfig(max_held=3, hold_timeout_s=30.0, worker_dead_s=10.0, residency_bonus=0.0)
@@ -200,7 +200,9 @@ def test_an_assignment_that_can_never_be_sent_is_refused(router: Dispatcher) -> 
     assign = router.submit(submit("r"), 1.0)[1].message
     assert isinstance(assign, Assign)
     assert refusals(router.give_up(assign, "too large")) == [("r", ErrorCode.CONTEXT_LENGTH_EXCEEDED)]
-    assert isinstance(router.cancel(cancel("r"))[0].message, Cancel)  # unknown again: every worker is asked
+    router.hear(beat("w1"), 1.0)
+    assert assigns(router.submit(submit("s"), 1.0)) == [("kottos.worker.w0", "s", 0)]  # its load is gone
+    assert len(router.cancel(cancel("r"))) == 2  # unknown again: every worker is asked
 
 
 def test_workers_are_bounded(monkeypatch: pytest.MonkeyPatch, router: Dispatcher) -> None:

@@ -169,10 +169,18 @@ async def test_assignment_that_is_too_large_is_refused(broker: MemoryBroker) -> 
         assert isinstance(refused, Refused) and refused.code == ErrorCode.CONTEXT_LENGTH_EXCEEDED
 
 
+class SlowBus(MemoryBus):
+    async def publish(self, subject: str, message: Message) -> None:
+        await asyncio.sleep(0)
+        await super().publish(subject, message)
+
+
 async def test_what_was_accepted_is_sent_before_it_stops(broker: MemoryBroker) -> None:
     bus = await started(broker)
     worker = await Ear.on(bus, WORKER)
-    async with running(await started(broker)) as router:
+    slow = SlowBus(broker, "router")
+    await slow.start()
+    async with running(slow) as router:
         router.receive(beat())
         for i in range(100):
             router.receive(submit(f"r{i}"))
