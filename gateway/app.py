@@ -1,0 +1,62 @@
+"""The gateway, put together. Read this first.
+
+client --HTTP--> http/ ----+                            +--> router --> worker
+service --NATS--> bus_front +--> pipeline --> owner ----+
+                                    |            ^---------- frames, one per decode step
+                                    +--> text/ (templates, tokenization)
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from time import monotonic
+from typing import Final, NamedTuple
+
+from gateway.bus_front import BusFront
+from gateway.cluster import Cluster
+from gateway.http import server
+from gateway.http.generate import GenerateRoutes
+from gateway.http.status import StatusRoutes
+from gateway.ledger import Ledger
+from gateway.models import Models
+from gateway.owner import Owner
+from gateway.pipeline import Pipeline
+from gateway.text.pool import TextPool
+from shared.bus import Bus
+from shared.catalogue import open_catalogue
+from shared.config import Config
+from shared.ids import OwnerId, new_id
+
+SHUTDOWN_GRACE_S: Final = 3.0  # for running requests
+_TOMBSTONES_PER_REQUEST: Final = 4
+
+
+class Gateway(NamedTuple):
+    """A gateway that serves."""
+
+    owner_id: OwnerId
+    host: str
+    port: int
+
+
+@asynccontextmanager
+async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = monotonic) -> AsyncIterator[Gateway]:
+    """Serves until the block is left. Raises ConfigError, ModelError, BusUnavailable."""
+    settings = config.gateway
+    owner_id = OwnerId(new_id("gateway"))
+    cluster = Cluster(config.router.worker_dead_s)
+    ledger = Ledger(owner_id, config.router.worker_dead_s, _TOMBSTONES_PER_REQUEST * settings.max_requests)
+    owner = Owner(owner_id, bus, ledger, cluster, clock)
+    models = Models(open_catalogue(config), cluster)
+    texts = TextPool(settings.template_timeout_s, settings.max_requests)
+    pipeline = Pipeline(owner, models, texts, settings.max_requests, clock)
+    bus_front = BusFront(owner_id, bus, pipeline, settings.max_requests, clock)
+    http = server.build(settings, GenerateRoutes(pipeline, settings, clock), StatusRoutes(models, cluster, bus, clock))
+    async with AsyncExitStack() as stack:
+        bound = stack.enter_context(server.bind(settings))
+        await bus.start()
+        stack.push_async_callback(bus.close)
+        for part in (texts.running(), models.running(), owner.running(), bus_front.running()):
+            await stack.enter_async_context(part)
+        await stack.enter_async_context(server.serving(http, bound, SHUTDOWN_GRACE_S))
+        host, port = bound.getsockname()[:2]
+        yield Gateway(owner_id, host, port)

@@ -1,0 +1,166 @@
+"""The second front: internal services call over the bus, through the same pipeline. Pieces are the deltas."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from gateway.params import invalid
+from gateway.pipeline import Call, Chat, Generation, Pipeline, Prompt, Text, Tokens
+from shared import subjects
+from shared.bus import Bus
+from shared.errors import BusError, ErrorCode, RequestError
+from shared.ids import CallId, ClientId, OwnerId, new_id
+from shared.messages import AnyMessage, CallError, CancelCall, ClientBeat, Generate, Message, Piece
+
+_log = logging.getLogger(__name__)
+
+BEAT_S: Final = 1.0
+MAX_MISSED_BEATS: Final = 5
+_MAX_MESSAGE_CHARS: Final = 1000
+
+CallKey = tuple[ClientId, CallId]
+
+
+class BusFront:
+    def __init__(
+        self, gateway_id: OwnerId, bus: Bus, pipeline: Pipeline, max_calls: int, clock: Callable[[], float]
+    ) -> None:
+        self._gateway_id = gateway_id
+        self._bus = bus
+        self._pipeline = pipeline
+        self._max_calls = max_calls
+        self._clock = clock
+        self._calls: dict[CallKey, asyncio.Task[None]] = {}
+        self._heard_at_s: dict[ClientId, float] = {}  # clients with calls
+        self._is_stopping = False
+        self._tasks: asyncio.TaskGroup
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as self._tasks:
+            subscriptions = [
+                await self._bus.subscribe(subjects.CALL, self._on_generate, queue=subjects.CALL_GROUP),
+                await self._bus.subscribe(subjects.gateway(self._gateway_id), self._on_message),
+                await self._bus.subscribe(subjects.BEAT_CLIENT, self._on_message),
+            ]
+            watch = self._tasks.create_task(self._watch_clients())
+            try:
+                yield
+            finally:
+                self._is_stopping = True
+                for subscription in subscriptions:
+                    await subscription.unsubscribe()
+                for task in (watch, *self._calls.values()):
+                    task.cancel()
+
+    def _on_generate(self, message: AnyMessage) -> Message | None:
+        if not isinstance(message, Generate):
+            return None
+        try:
+            self._accept(message)
+        except RequestError as error:
+            return self._failure(message.call_id, 0, error)
+        return Piece(message.call_id, 0, self._gateway_id)
+
+    def _accept(self, generate: Generate) -> None:
+        """Raises RequestError."""
+        key = (generate.client, generate.call_id)
+        if key in self._calls:
+            raise invalid("This call is running already.", "call_id")
+        if len(self._calls) >= self._max_calls:
+            raise RequestError(ErrorCode.OVERLOADED, "Too many calls are running.", retry_after_s=1.0)
+        call = Call(new_id("call"), generate.model, (_prompt(generate),), generate.params, self._clock())
+        self._heard_at_s[generate.client] = self._clock()
+        task = self._tasks.create_task(self._serve(generate, call))
+        self._calls[key] = task
+        task.add_done_callback(lambda _: self._forget(key))
+
+    def _forget(self, key: CallKey) -> None:
+        del self._calls[key]
+        if not any(client == key[0] for client, _ in self._calls):
+            del self._heard_at_s[key[0]]
+
+    def _on_message(self, message: AnyMessage) -> None:
+        match message:
+            case CancelCall(call_id, client):
+                if task := self._calls.get((client, call_id)):
+                    task.cancel()
+            case ClientBeat(client):
+                if client in self._heard_at_s:
+                    self._heard_at_s[client] = self._clock()
+            case _:
+                _log.warning("unexpected %s on the gateway's subjects", type(message).__name__)
+
+    async def _watch_clients(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            self.cancel_deserted(self._clock())
+
+    def cancel_deserted(self, now_s: float) -> None:
+        """Ends the calls of clients that fell silent."""
+        for (client, _), task in self._calls.items():
+            if now_s - self._heard_at_s[client] > MAX_MISSED_BEATS * BEAT_S:
+                task.cancel()
+
+    async def _serve(self, generate: Generate, call: Call) -> None:
+        subject = subjects.client(generate.client)
+        number = 0
+        try:
+            async with self._pipeline.generate(call) as generation:
+                while not generation.is_done:
+                    for piece in await self._next(generate.call_id, number, generation):
+                        await self._bus.publish(subject, piece)
+                        number = piece.number
+        except RequestError as error:
+            await self._say_failure(subject, self._failure(generate.call_id, number + 1, error))
+        except BusError as error:
+            _log.warning("call %s ended: %s", call.call_id, error)
+        except asyncio.CancelledError:
+            if self._is_stopping:
+                stopping = RequestError(ErrorCode.UNAVAILABLE, "The gateway is stopping.", retry_after_s=1.0)
+                await self._say_failure(subject, self._failure(generate.call_id, number + 1, stopping))
+            raise
+        except Exception as error:
+            _log.error("call %s failed: %s", call.call_id, type(error).__name__)
+            failure = RequestError(ErrorCode.INTERNAL, "The gateway failed on this call.")
+            await self._say_failure(subject, self._failure(generate.call_id, number + 1, failure))
+
+    async def _next(self, call_id: CallId, number: int, generation: Generation) -> list[Piece]:
+        return [
+            Piece(
+                call_id,
+                number + offset,
+                self._gateway_id,
+                delta.text,
+                delta.token_ids,
+                delta.finish_reason,
+                generation.num_prompt_tokens if delta.finish_reason else 0,
+                generation.num_output_tokens if delta.finish_reason else 0,
+            )
+            for offset, delta in enumerate(await generation.next(), start=1)
+        ]
+
+    async def _say_failure(self, subject: str, piece: Piece) -> None:
+        try:
+            await self._bus.publish(subject, piece)
+        except BusError as error:
+            _log.warning("a call's error was not sent: %s", error)
+
+    def _failure(self, call_id: CallId, number: int, error: RequestError) -> Piece:
+        said = CallError(error.code, error.message[:_MAX_MESSAGE_CHARS], error.retry_after_s)
+        return Piece(call_id, number, self._gateway_id, error=said)
+
+
+def _prompt(generate: Generate) -> Prompt:
+    given: list[Prompt] = []
+    if generate.text is not None:
+        given.append(Text(generate.text))
+    if generate.token_ids is not None:
+        given.append(Tokens(generate.token_ids))
+    if generate.chat is not None:
+        given.append(Chat(generate.chat))
+    if len(given) != 1:
+        raise invalid("Exactly one of text, token_ids and chat must be given.")
+    return given[0]

@@ -1,0 +1,61 @@
+"""What the beats of workers and routers tell: model states, context lengths, readiness. A copy that informs only."""
+
+from typing import Final, Literal, NamedTuple
+
+from shared.ids import ModelName, WorkerId
+from shared.messages import ModelLoad, RouterBeat, WorkerBeat
+
+FRESH_WORKER_S: Final = 2.0  # workers beat twice a second
+FRESH_ROUTER_S: Final = 4.0  # routers once
+
+ModelState = Literal["resident", "cached", "loading", "failed"]
+_BEST_FIRST: Final[tuple[ModelState, ...]] = ("resident", "cached", "loading", "failed")
+
+
+class _Heard(NamedTuple):
+    beat: WorkerBeat
+    at_s: float
+
+
+class Cluster:
+    def __init__(self, worker_dead_s: float) -> None:
+        self._worker_dead_s = worker_dead_s
+        self._workers: dict[WorkerId, _Heard] = {}  # bounded: the dead are dropped
+        self._router_at_s = float("-inf")
+
+    def on_worker_beat(self, beat: WorkerBeat, now_s: float) -> None:
+        self._workers[beat.worker] = _Heard(beat, now_s)
+
+    def on_router_beat(self, beat: RouterBeat, now_s: float) -> None:
+        self._router_at_s = now_s
+
+    def drop_dead(self, now_s: float) -> None:
+        limit_s = now_s - self._worker_dead_s
+        self._workers = {worker: heard for worker, heard in self._workers.items() if heard.at_s >= limit_s}
+
+    def model_state(self, model: ModelName) -> ModelState:
+        """The best state on any worker; loading while nobody reports it."""
+        states = {load.state for load in self._loads(model)}
+        return next((state for state in _BEST_FIRST if state in states), "loading")
+
+    def failure(self, model: ModelName) -> str:
+        """Why the model can't run, as far as a worker says so."""
+        return next((load.reason for load in self._loads(model) if load.state == "failed"), "")
+
+    def max_sequence_tokens(self, model: ModelName) -> int:
+        """The longest sequence that fits some worker; 0: nobody knows yet."""
+        return max((load.max_sequence_tokens for load in self._loads(model)), default=0)
+
+    def not_ready(self, now_s: float) -> str:
+        """Why a request would not be served now; empty when one would."""
+        if now_s - self._router_at_s > FRESH_ROUTER_S:
+            return "no router is alive"
+        fresh = [heard.beat for heard in self._workers.values() if now_s - heard.at_s <= FRESH_WORKER_S]
+        if not fresh:
+            return "no worker is alive"
+        if not any(load.state in ("resident", "cached") for beat in fresh for load in beat.models):
+            return "no model is loaded yet"
+        return ""
+
+    def _loads(self, model: ModelName) -> list[ModelLoad]:
+        return [load for heard in self._workers.values() for load in heard.beat.models if load.model == model]

@@ -1,0 +1,103 @@
+"""POST /v1/chat/completions and /v1/completions: one call, answered whole or as a stream."""
+
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+
+from gateway.choice import Delta
+from gateway.http import errors
+from gateway.http.errors import REQUEST_ID
+from gateway.http.events import DONE, EventStream
+from gateway.http.requests import (
+    ChatRequest,
+    CompletionRequest,
+    chat_decoder,
+    completion_decoder,
+    parse,
+)
+from gateway.http.responses import ChatFormat, Format, TextFormat
+from gateway.pipeline import Call, Generation, Pipeline
+from shared.config import GatewayConfig
+from shared.errors import RequestError
+from shared.ids import new_id
+
+
+class GenerateRoutes:
+    def __init__(self, pipeline: Pipeline, config: GatewayConfig, clock: Callable[[], float]) -> None:
+        self._pipeline = pipeline
+        self._config = config
+        self._clock = clock
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        arrived_at_s = self._clock()
+        asked = parse(await request.read(), chat_decoder)
+        call = asked.call(new_id("chatcmpl"), arrived_at_s)
+        return await self._answer(request, asked, call, ChatFormat(call.call_id, *_head(asked)))
+
+    async def completion(self, request: web.Request) -> web.StreamResponse:
+        arrived_at_s = self._clock()
+        asked = parse(await request.read(), completion_decoder)
+        call = asked.call(new_id("cmpl"), arrived_at_s)
+        return await self._answer(request, asked, call, TextFormat(call.call_id, *_head(asked)))
+
+    async def _answer(
+        self, request: web.Request, asked: ChatRequest | CompletionRequest, call: Call, form: Format
+    ) -> web.StreamResponse:
+        """Leaving this block, in whatever way, ends the call."""
+        async with self._pipeline.generate(call) as generation:
+            if asked.stream:
+                return await self._stream(request, generation, form, asked.include_usage)
+            return web.Response(
+                body=form.whole(generation, await _collect(generation)), content_type="application/json"
+            )
+
+    async def _stream(
+        self, request: web.Request, generation: Generation, form: Format, include_usage: bool
+    ) -> web.StreamResponse:
+        stream = EventStream(request, self._config.write_timeout_s)
+        payloads: list[bytes] = form.opening(generation)
+        try:
+            while not generation.is_done:
+                deltas = await generation.next(self._config.keepalive_s)
+                if not deltas:
+                    await stream.keep_alive()
+                    continue
+                payloads += [form.chunk(delta, generation) for delta in deltas if form.shows(delta)]
+                if payloads:
+                    await stream.send(payloads)
+                    payloads = []
+        except RequestError as error:
+            if not stream.has_begun:
+                raise
+            payloads.append(errors.body_of(error))
+        except ConnectionError:
+            raise  # the client left
+        except Exception as error:
+            if not stream.has_begun:
+                raise
+            errors.log_failure(request[REQUEST_ID], error)
+            payloads.append(errors.body_of(errors.INTERNAL))
+        else:
+            if include_usage:
+                payloads.append(form.usage(generation))
+        await stream.send([*payloads, DONE])
+        return stream.response
+
+
+async def _collect(generation: Generation) -> list[Delta]:
+    """All of each choice, in one delta."""
+    texts: list[list[str]] = [[] for _ in generation.choices]
+    token_ids: list[list[int]] = [[] for _ in generation.choices]
+    while not generation.is_done:
+        for delta in await generation.next():
+            texts[delta.index].append(delta.text)
+            token_ids[delta.index].extend(delta.token_ids)
+    return [
+        Delta(choice.index, "".join(texts[choice.index]), tuple(token_ids[choice.index]), choice.finish_reason)
+        for choice in generation.choices
+    ]
+
+
+def _head(asked: ChatRequest | CompletionRequest) -> tuple[int, str, bool, bool]:
+    return int(time.time()), asked.model, asked.include_usage, bool(asked.return_token_ids)

@@ -1,0 +1,70 @@
+"""GET /health, /ready and /v1/models."""
+
+import time
+from collections.abc import Callable
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET, UnsetType
+
+from gateway.cluster import Cluster, ModelState
+from gateway.models import ModelInfo, Models
+from shared.bus import Bus
+from shared.ids import ModelName
+
+
+class ModelObject(msgspec.Struct, frozen=True):
+    id: str
+    created: int
+    state: ModelState
+    context_length: int | None  # null: not known yet
+    object: str = "model"
+    owned_by: str = "kottos"
+    reason: str | UnsetType = UNSET  # with state failed
+
+
+class ModelList(msgspec.Struct, frozen=True):
+    data: list[ModelObject]
+    object: str = "list"
+
+
+class Health(msgspec.Struct, frozen=True):
+    status: str
+    reason: str | UnsetType = UNSET
+
+
+class StatusRoutes:
+    def __init__(self, models: Models, cluster: Cluster, bus: Bus, clock: Callable[[], float]) -> None:
+        self._models = models
+        self._cluster = cluster
+        self._bus = bus
+        self._clock = clock
+        self._started = int(time.time())  # Unix time
+
+    async def health(self, request: web.Request) -> web.Response:
+        return _json(Health("alive"))
+
+    async def ready(self, request: web.Request) -> web.Response:
+        """Whether a request would be served."""
+        if not self._bus.connected:
+            reason = "the message bus is disconnected"
+        else:
+            reason = self._cluster.not_ready(self._clock())
+        if not reason:
+            return _json(Health("ready"))
+        response = _json(Health("not ready", reason), status=503)
+        response.headers["Retry-After"] = "1"
+        return response
+
+    async def models(self, request: web.Request) -> web.Response:
+        return _json(ModelList([self._object(info) for info in self._models.all_info()]))
+
+    async def model(self, request: web.Request) -> web.Response:
+        return _json(self._object(self._models.info(ModelName(request.match_info["model"]))))
+
+    def _object(self, info: ModelInfo) -> ModelObject:
+        return ModelObject(info.name, self._started, info.state, info.context_length, reason=info.reason or UNSET)
+
+
+def _json(body: msgspec.Struct, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(body), status=status, content_type="application/json")

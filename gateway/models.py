@@ -1,0 +1,125 @@
+"""The served models as the gateway needs them: card, folder, and a tokenizer for detokenization."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tokenizers import Tokenizer
+
+from gateway.cluster import Cluster, ModelState
+from shared.catalogue import ModelCard, ModelEntry, read_card
+from shared.errors import ErrorCode, ModelError, RequestError
+from shared.ids import ModelName
+
+_log = logging.getLogger(__name__)
+
+POLL_S: Final = 0.5  # for the cards of models that are still being imported
+RETRY_AFTER_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    name: ModelName
+    folder: Path
+    card: ModelCard
+    tokenizer: Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    name: ModelName
+    state: ModelState
+    context_length: int | None  # None: not imported yet
+    reason: str  # with state failed
+
+
+class Models:
+    def __init__(self, catalogue: Mapping[ModelName, ModelEntry], cluster: Cluster) -> None:
+        self._catalogue = catalogue
+        self._cluster = cluster
+        self._loaded: dict[ModelName, Model] = {}
+        self._damaged: set[ModelName] = set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Loads what is imported, then looks for the rest."""
+        await self._load_new()
+        async with asyncio.TaskGroup() as tasks:
+            poll = tasks.create_task(self._poll())
+            try:
+                yield
+            finally:
+                poll.cancel()
+
+    def get(self, name: ModelName) -> Model:
+        """Raises RequestError when the name is unknown or the model not imported yet."""
+        if model := self._loaded.get(name):
+            return model
+        if name not in self._catalogue:
+            raise unknown(name)
+        state, failure = self._cluster.model_state(name), self._cluster.failure(name)
+        because = f" {failure[:200]}" if failure else ""
+        raise RequestError(
+            ErrorCode.UNAVAILABLE,
+            f"The model {name!r} can't serve yet, its state is: {state}.{because}",
+            param="model",
+            retry_after_s=RETRY_AFTER_S,
+        )
+
+    def info(self, name: ModelName) -> ModelInfo:
+        """Raises RequestError when the name is unknown."""
+        if name not in self._catalogue:
+            raise unknown(name)
+        model = self._loaded.get(name)
+        context_length = self.context_length(model) if model else None
+        return ModelInfo(name, self._cluster.model_state(name), context_length, self._cluster.failure(name))
+
+    def all_info(self) -> list[ModelInfo]:
+        return [self.info(name) for name in self._catalogue]
+
+    def context_length(self, model: Model) -> int:
+        """The card's, or less where no worker has KV memory for it."""
+        fitting = self._cluster.max_sequence_tokens(model.name)
+        return min(model.card.context_length, fitting) if fitting else model.card.context_length
+
+    async def _poll(self) -> None:
+        while len(self._loaded) + len(self._damaged) < len(self._catalogue):
+            await asyncio.sleep(POLL_S)
+            await self._load_new()
+
+    async def _load_new(self) -> None:
+        for name, entry in self._catalogue.items():
+            if name in self._loaded or name in self._damaged:
+                continue
+            try:
+                # The tokenizers library holds the GIL while it reads (0.7 s for 262,144 entries), so this happens at
+                # the start, and later only for a model whose import has just ended.
+                model = await asyncio.to_thread(_load, name, entry)
+            except ModelError as error:
+                _log.error("model %s: %s", name, error)
+                self._damaged.add(name)
+                continue
+            if model:
+                self._loaded[name] = model
+                _log.info("model %s: context of %d tokens", name, model.card.context_length)
+
+
+def unknown(name: str) -> RequestError:
+    shown = name if len(name) <= 100 else name[:100] + "..."
+    return RequestError(ErrorCode.MODEL_NOT_FOUND, f"The model {shown!r} does not exist.", param="model")
+
+
+def _load(name: ModelName, entry: ModelEntry) -> Model | None:
+    """None until it is imported. Raises ModelError."""
+    card = read_card(entry)
+    if card is None:
+        return None
+    try:
+        tokenizer = Tokenizer.from_file(str(entry.folder / "tokenizer.json"))
+    except Exception as error:  # the library has no class of its own for it
+        raise ModelError(f"its tokenizer.json can't be read ({type(error).__name__})") from error
+    return Model(name, entry.folder, card, tokenizer)

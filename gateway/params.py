@@ -1,0 +1,115 @@
+"""What a client asked for, checked and completed into a Sampling."""
+
+import math
+import secrets
+from typing import Final, TypeVar
+
+from shared.errors import ErrorCode, RequestError
+from shared.messages import GenerationParams, Sampling
+
+MAX_STOPS: Final = 16
+MAX_STOP_CHARS: Final = 256
+COMPLETION_MAX_TOKENS: Final = 16  # OpenAI's default of /v1/completions
+_INT64: Final = (-(2**63), 2**63 - 1)
+
+_T = TypeVar("_T", int, float)
+
+
+def invalid(message: str, param: str | None = None) -> RequestError:
+    return RequestError(ErrorCode.INVALID_REQUEST, message, param=param)
+
+
+def check(params: GenerationParams) -> None:
+    """Raises RequestError naming the first parameter out of its range."""
+    _number("temperature", params.temperature, 0.0, 2.0)
+    _number("top_p", params.top_p, 0.0, 1.0, above_low=True)
+    _number("min_p", params.min_p, 0.0, 1.0)
+    _number("presence_penalty", params.presence_penalty, -2.0, 2.0)
+    _number("frequency_penalty", params.frequency_penalty, -2.0, 2.0)
+    _number("repetition_penalty", params.repetition_penalty, 0.0, 2.0, above_low=True)
+    _at_least("top_k", params.top_k, -1)
+    _at_least("max_tokens", params.max_tokens, 1)
+    _at_least("min_tokens", params.min_tokens, 0)
+    if params.seed is not None and not _INT64[0] <= params.seed <= _INT64[1]:
+        raise invalid("seed must be a signed 64-bit integer.", "seed")
+    stops(params)
+
+
+def stops(params: GenerationParams) -> tuple[str, ...]:
+    """The stop strings. Raises RequestError."""
+    if params.stop is None:
+        return ()
+    given = (params.stop,) if isinstance(params.stop, str) else tuple(params.stop)
+    if len(given) > MAX_STOPS:
+        raise invalid(f"stop may have at most {MAX_STOPS} strings, got {len(given)}.", "stop")
+    if any(not 1 <= len(stop) <= MAX_STOP_CHARS for stop in given):
+        raise invalid(f"Each stop string must have 1 to {MAX_STOP_CHARS} characters.", "stop")
+    return given
+
+
+def complete(
+    params: GenerationParams,
+    *,
+    num_prompt_tokens: int,
+    context_length: int,
+    default_max_tokens: int | None,
+    eos_token_ids: tuple[int, ...],
+) -> Sampling:
+    """Checked params with every default filled in; `default_max_tokens` None means the rest of the context.
+
+    Raises RequestError when prompt and output don't fit the context together.
+    """
+    room = context_length - num_prompt_tokens
+    wanted = params.max_tokens or min(default_max_tokens or room, room)
+    if room < 1 or wanted > room:
+        raise context_exceeded(context_length, num_prompt_tokens, params.max_tokens or 0)
+    min_tokens = _or(params.min_tokens, 0)
+    if min_tokens > wanted:
+        raise invalid(f"min_tokens ({min_tokens}) must not be greater than max_tokens ({wanted}).", "min_tokens")
+    seed = secrets.randbits(64) if params.seed is None else params.seed % 2**64
+    return Sampling(
+        max_tokens=wanted,
+        seed=seed,
+        temperature=_or(params.temperature, 1.0),
+        top_p=_or(params.top_p, 1.0),
+        top_k=max(0, _or(params.top_k, 0)),
+        min_p=_or(params.min_p, 0.0),
+        presence_penalty=_or(params.presence_penalty, 0.0),
+        frequency_penalty=_or(params.frequency_penalty, 0.0),
+        repetition_penalty=_or(params.repetition_penalty, 1.0),
+        min_tokens=min_tokens,
+        stop_token_ids=() if params.ignore_eos else eos_token_ids,
+    )
+
+
+def context_exceeded(context_length: int, num_prompt_tokens: int, max_tokens: int = 0) -> RequestError:
+    asked = f"{num_prompt_tokens + max_tokens} tokens ({num_prompt_tokens} in the prompt, {max_tokens} to generate)"
+    return RequestError(
+        ErrorCode.CONTEXT_LENGTH_EXCEEDED,
+        f"This model's maximum context length is {context_length} tokens. However, you requested {asked}, and at least "
+        "one token must remain to generate. Please shorten the prompt or lower max_tokens.",
+        param="max_tokens" if num_prompt_tokens < context_length else "prompt",
+    )
+
+
+def check_token_ids(token_ids: tuple[int, ...], vocab_size: int) -> None:
+    for token_id in token_ids:
+        if not 0 <= token_id < vocab_size:
+            raise invalid(f"Token ids must be from 0 to {vocab_size - 1}.", "prompt")
+
+
+def _or(value: _T | None, default: _T) -> _T:
+    return default if value is None else value
+
+
+def _number(name: str, value: float | None, low: float, high: float, *, above_low: bool = False) -> None:
+    if value is None:
+        return
+    if not math.isfinite(value) or not low <= value <= high or (above_low and value == low):
+        opening = "greater than" if above_low else "at least"
+        raise invalid(f"{name} must be {opening} {low:g} and at most {high:g}.", name)
+
+
+def _at_least(name: str, value: int | None, low: int) -> None:
+    if value is not None and not low <= value < 2**63:
+        raise invalid(f"{name} must be an integer of at least {low}.", name)

@@ -1,0 +1,174 @@
+"""A request's way through the gateway, whoever brings it: admit, check, render, tokenize, own, detokenize."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from gateway import params as checks
+from gateway.choice import Choice, Delta
+from gateway.detokenize import NUM_CONTEXT_TOKENS
+from gateway.models import Model, Models
+from gateway.owner import Owner
+from gateway.text.jobs import TooLong
+from gateway.text.pool import TextPool
+from shared.errors import ErrorCode, RequestError
+from shared.ids import ModelName, RequestId
+from shared.messages import ChatMessage, GenerationParams
+
+MAX_PROMPTS: Final = 64  # of one request
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    messages: tuple[ChatMessage, ...]
+
+
+Prompt = Text | Tokens | Chat
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    call_id: str  # unique for ever; the request ids begin with it
+    model: ModelName
+    prompts: tuple[Prompt, ...]  # one choice each
+    params: GenerationParams
+    arrived_at_s: float
+
+
+class Generation:
+    """The choices of one call as they grow."""
+
+    def __init__(self, choices: list[Choice], wake: asyncio.Event) -> None:
+        self.choices = choices
+        self._wake = wake
+
+    @property
+    def is_done(self) -> bool:
+        return all(choice.finish_reason for choice in self.choices)
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        return sum(len(choice.prompt) for choice in self.choices)
+
+    @property
+    def num_output_tokens(self) -> int:
+        return sum(choice.num_output_tokens for choice in self.choices)
+
+    async def next(self, timeout_s: float | None = None) -> list[Delta]:
+        """What is new, at most one delta per choice; empty after `timeout_s`. Raises RequestError if one failed."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    self._wake.clear()
+                    if deltas := [delta for choice in self.choices if (delta := choice.take())]:
+                        return deltas
+                    await self._wake.wait()
+        except TimeoutError:
+            return []
+
+
+class Pipeline:
+    def __init__(
+        self, owner: Owner, models: Models, texts: TextPool, max_requests: int, clock: Callable[[], float]
+    ) -> None:
+        self._owner = owner
+        self._models = models
+        self._texts = texts
+        self._max_requests = max_requests
+        self._clock = clock
+        self._num_open = 0  # sequences from admission to the end of their call
+
+    @property
+    def num_open(self) -> int:
+        return self._num_open
+
+    @asynccontextmanager
+    async def generate(self, call: Call) -> AsyncIterator[Generation]:
+        """Leaving the block ends the call: what still runs is cancelled. Raises RequestError."""
+        num = len(call.prompts)
+        self._admit(num)
+        choices: list[Choice] = []
+        try:
+            yield await self._begin(call, choices)
+        finally:
+            self._num_open -= num
+            for choice in choices:
+                choice.close()
+
+    def _admit(self, num: int) -> None:
+        if not 1 <= num <= MAX_PROMPTS:
+            raise checks.invalid(f"A request may have 1 to {MAX_PROMPTS} prompts, got {num}.", "prompt")
+        if self._num_open + num > self._max_requests:
+            raise RequestError(ErrorCode.OVERLOADED, "Too many requests are in flight.", retry_after_s=1.0)
+        self._num_open += num
+
+    async def _begin(self, call: Call, choices: list[Choice]) -> Generation:
+        model = self._models.get(call.model)
+        checks.check(call.params)
+        context_length = self._models.context_length(model)
+        prompts = [await self._tokenize(model, prompt, context_length) for prompt in call.prompts]
+        samplings = [
+            checks.complete(
+                call.params,
+                num_prompt_tokens=len(token_ids),
+                context_length=context_length,
+                default_max_tokens=None if isinstance(prompt, Chat) else checks.COMPLETION_MAX_TOKENS,
+                eos_token_ids=model.card.eos_token_ids,
+            )
+            for prompt, token_ids in zip(call.prompts, prompts, strict=True)
+        ]
+        wake = asyncio.Event()
+        for index, (prompt, token_ids, sampling) in enumerate(zip(call.prompts, prompts, samplings, strict=True)):
+            # A chat's answer is a text of its own; a completion goes on where its prompt ends.
+            context = () if isinstance(prompt, Chat) else token_ids[-NUM_CONTEXT_TOKENS:]
+            request_id = RequestId(f"{call.call_id}-{index}")
+            sequence = self._owner.open(request_id, call.model, token_ids, sampling, call.arrived_at_s, wake.set)
+            stops = checks.stops(call.params)
+            choices.append(Choice(index, sequence, model.tokenizer, context, stops, self._owner, self._clock))
+        return Generation(choices, wake)
+
+    async def _tokenize(self, model: Model, prompt: Prompt, context_length: int) -> tuple[int, ...]:
+        match prompt:
+            case Tokens(token_ids):
+                checks.check_token_ids(token_ids, model.card.vocab_size)
+                if len(token_ids) >= context_length:
+                    raise checks.context_exceeded(context_length, len(token_ids))
+            case Text(text):
+                if not text:
+                    raise checks.invalid("The prompt is empty.", "prompt")
+                token_ids = await self._encode(model, text, context_length, add_special_tokens=True)
+            case Chat(messages):
+                if not model.card.has_chat_template:
+                    raise RequestError(
+                        ErrorCode.NO_CHAT_TEMPLATE,
+                        f"The model {model.name!r} has no chat template; use /v1/completions instead.",
+                        param="messages",
+                    )
+                text = await self._texts.render(model.folder, messages)
+                token_ids = await self._encode(model, text, context_length, add_special_tokens=False)
+        if not token_ids:
+            raise checks.invalid("The prompt is empty.", "messages" if isinstance(prompt, Chat) else "prompt")
+        return token_ids
+
+    async def _encode(
+        self, model: Model, text: str, context_length: int, *, add_special_tokens: bool
+    ) -> tuple[int, ...]:
+        """A rendered chat has its special tokens as text already."""
+        encoded = await self._texts.encode(
+            model.folder, text, add_special_tokens=add_special_tokens, max_tokens=context_length - 1
+        )
+        if isinstance(encoded, TooLong):
+            raise checks.context_exceeded(context_length, encoded.num_tokens)
+        return encoded

@@ -1,0 +1,70 @@
+"""One sequence as its owner sees it, and where it runs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+
+from shared.errors import RequestError
+from shared.ids import Incarnation, WorkerId
+from shared.messages import Ended, Submit
+
+
+class Place(NamedTuple):
+    """One life of one worker."""
+
+    worker: WorkerId
+    incarnation: Incarnation
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """Written by the ledger alone; its reader takes from `output` and `ended` whenever `wake` was called."""
+
+    first_submit: Submit  # attempt 0
+    arrived_at_s: float
+    wake: Callable[[], None]
+    heard_at_s: float  # of it, or asked for it
+    attempt: int = 0
+    output: list[int] = field(default_factory=list)  # token ids so far; at most sampling.max_tokens
+    ended: Ended | RequestError | None = None  # Ended with stop or length only
+    first_token_at_s: float | None = None
+    router: Incarnation | None = None  # that accepted this attempt
+    place: Place | None = None  # where this attempt runs
+    is_behind: bool = False  # tokens may be lost, and were asked for
+    num_crashes: int = 0
+
+    @property
+    def is_held(self) -> bool:
+        """A router has it, and no worker as far as we know."""
+        return self.router is not None and self.place is None
+
+    def submit(self) -> Submit:
+        """The message that asks for the rest of this sequence."""
+        return msgspec.structs.replace(self.first_submit, attempt=self.attempt, output=tuple(self.output))
+
+    def append(self, first: int, token_ids: tuple[int, ...], now_s: float) -> None:
+        """Takes what is new of output[first:], where first <= len(output)."""
+        self.is_behind = False
+        self.heard_at_s = now_s
+        new = token_ids[len(self.output) - first :]
+        if not new:
+            return
+        if self.first_token_at_s is None:
+            self.first_token_at_s = now_s
+        self.output.extend(new)
+        self.wake()
+
+    def next_attempt(self, now_s: float) -> None:
+        self.attempt += 1
+        self.router = self.place = None
+        self.is_behind = False
+        self.heard_at_s = now_s
+
+    def end_in_output(self) -> Ended | None:
+        """How the tokens that are here end the sequence by themselves, if they do."""
+        sampling = self.first_submit.sampling
+        if self.output and self.output[-1] in sampling.stop_token_ids and len(self.output) > sampling.min_tokens:
+            return Ended("stop")
+        return Ended("length") if len(self.output) >= sampling.max_tokens else None

@@ -1,0 +1,90 @@
+"""A text process: `python -m gateway.text.child` performs one job after the other until its input ends."""
+
+import os
+import resource
+import sys
+from functools import lru_cache
+from typing import BinaryIO, Final
+
+from gateway.text.jobs import (
+    HEADER_BYTES,
+    Encode,
+    Encoded,
+    Failed,
+    Job,
+    Loaded,
+    Render,
+    Rendered,
+    Reply,
+    Result,
+    TooLong,
+    job_decoder,
+    pack,
+)
+
+_MAX_ADDRESS_BYTES: Final = 8 << 30  # a template that builds a huge string fails instead of filling the machine
+_MAX_TOKENIZERS: Final = 64
+_MAX_MESSAGE_CHARS: Final = 500
+
+
+def main() -> None:
+    """Replies on the original standard output; whatever a library prints goes to standard error."""
+    _limit_memory()
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    from transformers import PreTrainedTokenizerFast  # without torch; half a second
+
+    @lru_cache(maxsize=_MAX_TOKENIZERS)
+    def load(folder: str) -> PreTrainedTokenizerFast:
+        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+
+    while (job := _read(sys.stdin.buffer)) is not None:
+        try:
+            tokenizer = load(job.folder)
+        except Exception as error:
+            _say(replies, Loaded())
+            _say(replies, Failed(f"The model's tokenizer can't be read ({type(error).__name__})."))
+            continue
+        _say(replies, Loaded())
+        _say(replies, _perform(job, tokenizer))
+
+
+def _perform(job: Job, tokenizer) -> Result:  # type: ignore[no-untyped-def]  # transformers is imported late
+    try:
+        if isinstance(job, Render):
+            chat = [{"role": message.role, "content": message.content} for message in job.messages]
+            return Rendered(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+        return _encode(job, tokenizer)
+    except Exception as error:
+        what = "The chat template refuses these messages" if isinstance(job, Render) else "The text can't be tokenized"
+        return Failed(f"{what}: {str(error)[:_MAX_MESSAGE_CHARS] or type(error).__name__}")
+
+
+def _encode(job: Encode, tokenizer) -> Result:  # type: ignore[no-untyped-def]
+    encoding = tokenizer(
+        job.text, add_special_tokens=job.add_special_tokens, return_attention_mask=False, verbose=False
+    )
+    token_ids = encoding["input_ids"]
+    return Encoded(tuple(token_ids)) if len(token_ids) <= job.max_tokens else TooLong(len(token_ids))
+
+
+def _limit_memory() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    soft = _MAX_ADDRESS_BYTES if hard == resource.RLIM_INFINITY else min(_MAX_ADDRESS_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _read(stream: BinaryIO) -> Job | None:
+    header = stream.read(HEADER_BYTES)
+    if len(header) < HEADER_BYTES:
+        return None
+    return job_decoder.decode(stream.read(int.from_bytes(header, "big")))
+
+
+def _say(stream: BinaryIO, reply: Reply) -> None:
+    stream.write(pack(reply))
+    stream.flush()
+
+
+if __name__ == "__main__":
+    main()

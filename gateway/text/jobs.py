@@ -1,0 +1,62 @@
+"""What the gateway and its text processes say to each other over pipes: length-prefixed msgpack.
+
+gateway --Job--> process --Loaded, then Rendered | Encoded | TooLong | Failed--> gateway
+"""
+
+from typing import Final
+
+import msgspec
+
+from shared.messages import ChatMessage
+
+HEADER_BYTES: Final = 4  # big-endian length of what follows
+
+
+class _Tagged(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    pass
+
+
+class Render(_Tagged, frozen=True):
+    folder: str  # of the model in the catalogue
+    messages: tuple[ChatMessage, ...]
+
+
+class Encode(_Tagged, frozen=True):
+    folder: str
+    text: str
+    add_special_tokens: bool
+    max_tokens: int
+
+
+class Loaded(_Tagged, frozen=True):
+    """The model's tokenizer is there; the job itself begins now."""
+
+
+class Rendered(_Tagged, frozen=True):
+    text: str
+
+
+class Encoded(_Tagged, frozen=True):
+    token_ids: tuple[int, ...]
+
+
+class TooLong(_Tagged, frozen=True):
+    num_tokens: int
+
+
+class Failed(_Tagged, frozen=True):
+    message: str  # for the client
+
+
+Job = Render | Encode
+Result = Rendered | Encoded | TooLong | Failed
+Reply = Loaded | Result
+
+job_decoder: Final = msgspec.msgpack.Decoder(Job)
+reply_decoder: Final[msgspec.msgpack.Decoder[Reply]] = msgspec.msgpack.Decoder(Reply)
+_encoder: Final = msgspec.msgpack.Encoder()
+
+
+def pack(message: Job | Reply) -> bytes:
+    payload = _encoder.encode(message)
+    return len(payload).to_bytes(HEADER_BYTES, "big") + payload

@@ -1,0 +1,108 @@
+"""Text processes behind one bounded queue. One that exceeds its time is killed and replaced; only its job fails."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.text.jobs import Encode, Encoded, Failed, Job, Render, Rendered, Result, TooLong
+from gateway.text.process import ProcessEnded, TextProcess
+from shared.errors import ErrorCode, RequestError
+from shared.messages import ChatMessage
+
+_log = logging.getLogger(__name__)
+
+NUM_PROCESSES: Final = 2  # so that a slow template or a long prompt leaves a road for others
+_LOAD_TIMEOUT_S: Final = 60.0
+_ENCODE_TIMEOUT_S: Final = 30.0
+_RESTART_PAUSE_S: Final = 1.0  # after one that ended by itself
+
+
+@dataclass(frozen=True, slots=True)
+class _Ticket:
+    job: Job
+    timeout_s: float
+    done: asyncio.Future[Result]
+
+
+class TextPool:
+    def __init__(self, template_timeout_s: float, max_waiting: int, num_processes: int = NUM_PROCESSES) -> None:
+        self._template_timeout_s = template_timeout_s
+        self._num_processes = num_processes
+        self._queue: asyncio.Queue[_Ticket] = asyncio.Queue(max_waiting)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as tasks:
+            lanes = [tasks.create_task(self._run_lane()) for _ in range(self._num_processes)]
+            try:
+                yield
+            finally:
+                for lane in lanes:
+                    lane.cancel()
+
+    async def render(self, folder: Path, messages: tuple[ChatMessage, ...]) -> str:
+        """The chat as the model's template writes it, up to where the answer begins. Raises RequestError."""
+        result = await self._perform(Render(str(folder), messages), self._template_timeout_s, "messages")
+        assert isinstance(result, Rendered)
+        return result.text
+
+    async def encode(
+        self, folder: Path, text: str, *, add_special_tokens: bool, max_tokens: int
+    ) -> tuple[int, ...] | TooLong:
+        """Token ids, or how many there would be if more than `max_tokens`. Raises RequestError."""
+        job = Encode(str(folder), text, add_special_tokens, max_tokens)
+        result = await self._perform(job, _ENCODE_TIMEOUT_S, "prompt")
+        assert isinstance(result, Encoded | TooLong)
+        return result.token_ids if isinstance(result, Encoded) else result
+
+    async def _perform(self, job: Job, timeout_s: float, param: str) -> Result:
+        ticket = _Ticket(job, timeout_s, asyncio.get_running_loop().create_future())
+        try:
+            self._queue.put_nowait(ticket)
+        except asyncio.QueueFull:
+            raise RequestError(
+                ErrorCode.OVERLOADED, "Too many prompts are waiting to be tokenized.", retry_after_s=1.0
+            ) from None
+        result = await ticket.done  # cancelled with its waiter; a lane then skips or drops it
+        if isinstance(result, Failed):
+            raise RequestError(ErrorCode.INVALID_REQUEST, result.message, param=param)
+        return result
+
+    async def _run_lane(self) -> None:
+        while True:
+            try:
+                async with TextProcess() as process:
+                    await self._serve(process)
+            except OSError as error:
+                _log.error("can't start a text process: %s", error.strerror)
+                await asyncio.sleep(_RESTART_PAUSE_S)
+
+    async def _serve(self, process: TextProcess) -> None:
+        """Returns when the process has to be replaced."""
+        while True:
+            ticket = await self._queue.get()
+            if ticket.done.done():
+                continue
+            try:
+                result = await process.perform(ticket.job, _LOAD_TIMEOUT_S, ticket.timeout_s)
+            except TimeoutError:
+                kind = "chat template" if isinstance(ticket.job, Render) else "tokenizer"
+                _log.warning("killing a text process: %s took more than %g s", kind, ticket.timeout_s)
+                _settle(ticket, Failed(f"The model's {kind} took more than {ticket.timeout_s:g} s."))
+                return
+            except ProcessEnded:
+                _log.error("a text process ended by itself")
+                if not ticket.done.done():
+                    ticket.done.set_exception(RequestError(ErrorCode.INTERNAL, "Tokenization failed."))
+                await asyncio.sleep(_RESTART_PAUSE_S)
+                return
+            _settle(ticket, result)
+
+
+def _settle(ticket: _Ticket, result: Result) -> None:
+    if not ticket.done.done():
+        ticket.done.set_result(result)
