@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import random
 from collections.abc import Callable
@@ -23,8 +24,8 @@ log = logging.getLogger(__name__)
 
 HEADER_MARGIN_BYTES: Final = 4096  # the server's payload limit counts headers
 MAX_PENDING_BYTES: Final = 64 << 20  # received and not yet handled, per subscription
-HIGH_WATER_BYTES: Final = 1 << 20  # sent and not yet on the socket: from here on publishers wait for the server
-OUTBOX_BYTES: Final = 16 << 20  # published while disconnected
+HIGH_WATER_BYTES: Final = 1 << 20  # from here on publishers wait for the server
+OUTBOX_BYTES: Final = 16 << 20  # published and not on the socket, connected or not; more is refused
 CONNECT_TIMEOUT_S: Final = 5.0
 PING_INTERVAL_S: Final = 2
 MAX_MISSED_PINGS: Final = 2
@@ -32,6 +33,7 @@ ROUND_TRIP_TIMEOUT_S: Final = 5
 CLOSE_TIMEOUT_S: Final = 3.0
 LOST_CHECK_S: Final = 1.0
 BACKOFF_S: Final = (0.05, 2.0)  # first and longest pause between attempts to reconnect
+_LOST_THIS_INSTANT: Final = (nats.errors.ConnectionClosedError, nats.errors.OutboundBufferLimitError, OSError)
 
 
 class Subscription(Protocol):
@@ -68,6 +70,15 @@ class Bus(Protocol):
         """Calls back with the new state whenever the connection is lost or is back."""
 
 
+class _Client(Client):
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        """Closing a broken connection, nats-py tries to send what waits, fails, and then neither ends its tasks nor
+        calls back. So nothing waits, except when all is well (draining)."""
+        if not self.is_draining:
+            self._pending, self._pending_data_size = [], 0
+        await super()._close(status, do_cbs)
+
+
 class NatsBus:
     """A Bus on a NATS server. However a connection ends, there is one road back: a fresh one takes its place.
 
@@ -81,8 +92,10 @@ class NatsBus:
         self._outbox = Outbox(OUTBOX_BYTES)
         self._subscriptions: set[_NatsSubscription] = set()
         self._callbacks: list[Callable[[bool], None]] = []
-        self._requests: set[asyncio.Timeout] = set()  # that wait for their reply
+        self._answers: dict[str, asyncio.Future[Msg]] = {}  # that requests wait for, by the inbox's last token
+        self._tokens = itertools.count()
         self._client: Client | None = None
+        self._inbox = ""
         self._lost = asyncio.Event()  # set when the present client ended
         self._connected = False
         self._limit_bytes = 0
@@ -108,15 +121,16 @@ class NatsBus:
         if self._supervisor is None:
             return
         supervisor, self._supervisor = self._supervisor, None
-        supervisor.cancel()
-        await asyncio.wait([supervisor])
+        while not supervisor.done():  # Python 3.11's wait_for, in nats-py, can swallow a cancellation
+            supervisor.cancel()
+            await asyncio.wait([supervisor], timeout=0.1)
         self._connected = False
         if self._client is not None:
             with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
                     await self._client.drain()
             await _close(self._client)
-        self._end_requests()
+        self._fail_requests()
 
     async def publish(self, subject: str, message: Message) -> None:
         await self._send(subject, encode(message))
@@ -127,21 +141,20 @@ class NatsBus:
         client = self._client
         if client is None or not self._connected:
             raise BusUnavailable("the bus is disconnected")
-        limit = asyncio.timeout(timeout_s)
-        self._requests.add(limit)
+        token = str(next(self._tokens))
+        answer = self._answers[token] = asyncio.get_running_loop().create_future()
         try:
-            async with limit:
-                reply = await client.request(subject, payload, timeout=timeout_s)
-        except nats.errors.NoRespondersError:
-            raise NoResponders(f"nobody listens on {subject}") from None
+            async with asyncio.timeout(timeout_s):
+                await _publish(client, subject, payload, reply=f"{self._inbox}.{token}")
+                reply = await answer
         except TimeoutError:
-            if client.is_closed:
-                raise BusUnavailable("the connection was lost before the reply came") from None
             raise RequestTimeout(f"no answer on {subject} within {timeout_s} s") from None
-        except (nats.errors.Error, OSError) as error:
-            raise BusUnavailable(str(error)) from error
+        except _LOST_THIS_INSTANT as error:
+            raise BusUnavailable("the connection was lost before the request was sent") from error
         finally:
-            self._requests.discard(limit)
+            del self._answers[token]
+        if reply.headers and reply.headers.get("Status") == "503":
+            raise NoResponders(f"nobody listens on {subject}")
         try:
             return decode(reply.data)
         except msgspec.DecodeError:
@@ -187,19 +200,24 @@ class NatsBus:
         if client is None or not self._connected:
             self._outbox.put(subject, payload)
             return
-        if client.pending_data_size + len(payload) > OUTBOX_BYTES:
-            raise BusUnavailable(f"{client.pending_data_size} bytes wait for the server already")
         try:
-            await client.publish(subject, payload)
-        except (nats.errors.ConnectionClosedError, nats.errors.OutboundBufferLimitError, OSError):
-            self._outbox.put(subject, payload)  # the connection ended this instant
-            return
-        if client.pending_data_size > HIGH_WATER_BYTES:
-            await _round_trip(client)
+            await _publish(client, subject, payload)
+        except _LOST_THIS_INSTANT:
+            self._outbox.put(subject, payload)
+
+    async def _on_answer(self, message: Msg) -> None:
+        answer = self._answers.get(message.subject.rpartition(".")[2])
+        if answer is not None and not answer.done():
+            answer.set_result(message)
+
+    def _fail_requests(self) -> None:
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(BusUnavailable("the connection was lost before the reply came"))
 
     async def _connect(self) -> None:
         """Raises BusUnavailable. The new client gets all subscriptions, then what waits in the outbox."""
-        client = Client()
+        client = _Client()
         lost = asyncio.Event()
 
         async def on_closed() -> None:
@@ -230,6 +248,8 @@ class NatsBus:
                     raise nats.errors.UnexpectedEOF
                 self._client, self._lost = client, lost
                 self._limit_bytes = client.max_payload - HEADER_MARGIN_BYTES
+                self._inbox = client.new_inbox()
+                await client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
                 for subscription in tuple(self._subscriptions):  # one that comes later attaches itself
                     await subscription.attach(client)
                 await _round_trip(client)
@@ -245,7 +265,7 @@ class NatsBus:
     async def _supervise(self) -> None:
         while True:
             await self._until_lost()
-            self._end_requests()
+            self._fail_requests()
             self._change(False)
             log.warning("%s lost its connection to %s: %s", self._name, self._address(), self._reason())
             pause_s, longest_s = BACKOFF_S
@@ -262,16 +282,10 @@ class NatsBus:
 
     async def _until_lost(self) -> None:
         while self._client is not None and not self._client.is_closed:
-            # nats-py sets its state but doesn't call back when it fails to send its last bytes: look, too.
+            # nats-py sets its state, but doesn't call back before a frozen peer takes the last bytes: look, too.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOST_CHECK_S):
                     await self._lost.wait()
-
-    def _end_requests(self) -> None:
-        now_s = asyncio.get_running_loop().time()
-        for limit in self._requests:
-            if not limit.expired():
-                limit.reschedule(now_s)
 
     def _change(self, connected: bool) -> None:
         self._connected = connected
@@ -297,7 +311,7 @@ class NatsBus:
 
     def _address(self) -> str:
         """The URL without credentials."""
-        return ",".join(url.rpartition("@")[2] for url in self._config.url.split(","))
+        return ",".join(url.rpartition("@")[2].removeprefix("nats://") for url in self._config.url.split(","))
 
     def _explain(self, error: Exception) -> str:
         if "authorization" in str(error).lower():
@@ -338,6 +352,14 @@ class _NatsSubscription:
         if self._native is not None:
             with contextlib.suppress(nats.errors.Error):  # the connection ended, and the subscription with it
                 await self._native.unsubscribe()
+
+
+async def _publish(client: Client, subject: str, payload: bytes, reply: str = "") -> None:
+    if client.pending_data_size + len(payload) > OUTBOX_BYTES:
+        raise BusUnavailable(f"{client.pending_data_size} bytes wait for the server already")
+    await client.publish(subject, payload, reply=reply)
+    if client.pending_data_size > HIGH_WATER_BYTES:
+        await _round_trip(client)
 
 
 async def _round_trip(client: Client) -> None:

@@ -1,0 +1,291 @@
+"""NatsBus when the server, the network or the credentials fail."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from cli.broker import EmbeddedBroker
+from shared import subjects
+from shared.bus import NatsBus
+from shared.config import BusConfig
+from shared.errors import BusUnavailable
+from shared.ids import OwnerId, RequestId, WorkerId
+from shared.messages import EndAck, OwnerBeat
+from tests.bus_twins import state_changes_to
+from tests.recorder import Recorder
+from tests.tcp_proxy import TcpProxy
+
+WORKER = subjects.worker(WorkerId("worker-1"))
+
+
+def note(number: int, num_bytes: int = 0) -> EndAck:
+    return EndAck(OwnerId(f"owner-{number}"), (RequestId("x" * num_bytes),))
+
+
+@pytest.fixture
+async def router(broker: EmbeddedBroker) -> AsyncIterator[NatsBus]:
+    bus = NatsBus(broker.config("router"), "router")
+    await bus.start()
+    yield bus
+    await bus.close()
+
+
+@pytest.fixture
+async def worker(broker: EmbeddedBroker) -> AsyncIterator[NatsBus]:
+    bus = NatsBus(broker.config("worker"), "worker")
+    await bus.start()
+    yield bus
+    await bus.close()
+
+
+async def test_wrong_credentials_are_called_so_at_once(broker: EmbeddedBroker) -> None:
+    good = broker.config("router")
+    for bad in (
+        msgspec.structs.replace(good, password="wrong-password"),
+        msgspec.structs.replace(good, user="nobody"),
+        BusConfig(url=good.url),
+        BusConfig(url=good.url.replace("//", "//router:wrong-password@")),
+    ):
+        with pytest.raises(BusUnavailable, match="rejects the credentials") as error:
+            await NatsBus(bad, "router").start()
+        assert "wrong-password" not in str(error.value)
+
+
+async def test_no_server_and_no_nats_server_are_found_out_in_time() -> None:
+    with pytest.raises(BusUnavailable, match=r"no NATS server answers at 127\.0\.0\.1:9$"):
+        await NatsBus(BusConfig("nats://user:secret@127.0.0.1:9"), "router").start()
+
+
+async def test_a_server_that_never_greets_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.bus.CONNECT_TIMEOUT_S", 0.1)
+    accepted = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(BusUnavailable, match="no NATS server answers"):
+            await NatsBus(BusConfig(f"nats://127.0.0.1:{port}"), "router").start()
+    assert accepted.is_set()
+
+
+async def test_an_error_that_ends_the_connection_for_good_is_survived(
+    broker: EmbeddedBroker, router: NatsBus, worker: NatsBus
+) -> None:
+    inbox = Recorder()
+    await worker.subscribe(WORKER, inbox)
+    for bus in (router, worker):
+        back = state_changes_to(bus, True)
+        # Over the payload limit by its headers alone: the server answers -ERR and closes.
+        assert bus._client is not None
+        payload = b"x" * (bus._client.max_payload - 10)
+        await bus._client.publish(WORKER if bus is router else subjects.BEAT_WORKER, payload, headers={"a": "b" * 100})
+        await back
+    await router.publish(WORKER, note(1))
+    assert await inbox.wait_for(1) == [note(1)]
+
+
+async def test_the_payload_limit_includes_the_headers_that_tracing_may_add(
+    broker: EmbeddedBroker, router: NatsBus, worker: NatsBus
+) -> None:
+    assert router._client is not None
+    inbox = Recorder()
+    await worker.subscribe(WORKER, inbox)
+    largest = note(1, router._client.max_payload - 4096 - 100)
+    headers = {"traceparent": "0" * 55, "tracestate": "x" * 512}
+    await router._client.publish(WORKER, msgspec.msgpack.encode(largest), headers=headers)
+    assert await inbox.wait_for(1) == [largest]
+    assert router.stats.num_reconnects == 0
+
+
+async def test_a_permission_violation_is_counted_and_the_connection_lives(
+    broker: EmbeddedBroker, router: NatsBus, worker: NatsBus, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = NatsBus(broker.config("client"), "client")
+    await client.start()
+    worker_inbox, stolen, own = Recorder(), Recorder(), Recorder()
+    await worker.subscribe(WORKER, worker_inbox)
+    await client.subscribe("kottos.owner.*", stolen)
+    await client.subscribe(subjects.EVENTS, own)
+    await client.publish(WORKER, note(1))
+    await client.publish(subjects.CALL, note(1))
+    await router.publish(subjects.owner(OwnerId("gateway-1")), note(2))
+    await router.publish(WORKER, note(3))
+    await router.publish(subjects.EVENT_WORKER_CAME, note(4))
+    assert await own.wait_for(1) == [note(4)]
+    assert await worker_inbox.wait_for(1) == [note(3)]
+    assert stolen.messages == []
+    assert client.stats.num_violations == 2
+    assert client.stats.num_reconnects == 0
+    assert "permissions violation for subscription" in caplog.text
+    await client.close()
+
+
+@pytest.mark.parametrize(
+    ("user", "may_not_publish", "may_not_subscribe"),
+    [
+        ("client", "kottos.client.other", "kottos.request.*"),
+        ("worker", "kottos.request.tiny", "kottos.owner.*"),
+        ("router", "kottos.client.someone", "kottos.client.*"),
+        ("gateway", "kottos.beat.router", "_INBOX_client.>"),
+    ],
+)
+async def test_each_user_may_do_its_own_things_only(
+    broker: EmbeddedBroker, user: str, may_not_publish: str, may_not_subscribe: str
+) -> None:
+    bus = NatsBus(broker.config(user), user)
+    await bus.start()
+    await bus.publish(may_not_publish, note(1))
+    await bus.subscribe(may_not_subscribe, Recorder())
+    assert bus.stats.num_violations == 2
+    await bus.close()
+
+
+async def test_all_messages_of_the_page_are_permitted(broker: EmbeddedBroker) -> None:
+    buses = {user: NatsBus(broker.config(user), user) for user in subjects.PERMISSIONS}
+    for user, bus in buses.items():
+        await bus.start()
+        for subject in subjects.PERMISSIONS[user].subscribe:
+            await bus.subscribe(subject, Recorder())
+        for subject in subjects.PERMISSIONS[user].publish:
+            await bus.publish(subject.replace("*", "x").replace(">", "x"), note(1))
+        await bus.subscribe(subjects.PERMISSIONS[user].subscribe[0], Recorder())
+    assert [bus.stats.num_violations for bus in buses.values()] == [0, 0, 0, 0]
+    for bus in buses.values():
+        await bus.close()
+
+
+async def test_the_server_crashes_and_comes_back(broker: EmbeddedBroker, router: NatsBus, worker: NatsBus) -> None:
+    inbox, beats = Recorder(), Recorder()
+    await worker.subscribe(WORKER, inbox)
+    await worker.subscribe(subjects.BEAT_OWNER, beats)
+    lost = [state_changes_to(bus, False) for bus in (router, worker)]
+    await broker.kill()
+    await asyncio.gather(*lost)
+    back = [state_changes_to(bus, True) for bus in (router, worker)]
+    await broker.start()
+    await asyncio.gather(*back)
+    for number in range(300):
+        await router.publish(WORKER, note(number))
+    assert await inbox.wait_for(300) == [note(number) for number in range(300)]
+
+
+async def test_it_publishes_on_while_the_server_crashes(
+    broker: EmbeddedBroker, router: NatsBus, worker: NatsBus, caplog: pytest.LogCaptureFixture
+) -> None:
+    inbox = Recorder()
+    await worker.subscribe(WORKER, inbox)
+    back = [state_changes_to(bus, True) for bus in (router, worker)]
+    number = 0
+
+    async def publish_until(stop: asyncio.Event) -> None:
+        nonlocal number
+        while not stop.is_set():
+            await router.publish(WORKER, note(number, 100))
+            number += 1
+            await asyncio.sleep(0.0005)
+
+    stop = asyncio.Event()
+    publishing = asyncio.create_task(publish_until(stop))
+    await inbox.wait_for(100)
+    await broker.kill()
+    await broker.start()
+    await asyncio.gather(*back)
+    stop.set()
+    await publishing
+    await router.publish(WORKER, note(number, 100))
+    async with asyncio.timeout(10):
+        while inbox.messages[-1] != note(number, 100):
+            await inbox.wait_for(len(inbox.messages) + 1)
+    numbers = [int(message.owner.rpartition("-")[2]) for message in inbox.messages if isinstance(message, EndAck)]
+    assert numbers == sorted(set(numbers))
+    assert "never retrieved" not in caplog.text and "was destroyed" not in caplog.text
+
+
+async def test_a_frozen_server_is_noticed_and_left(broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.bus.PING_INTERVAL_S", 0.1)
+    monkeypatch.setattr("shared.bus.CONNECT_TIMEOUT_S", 0.3)
+    async with TcpProxy(broker.setup.port) as proxy:
+        config = msgspec.structs.replace(broker.config("worker"), url=f"nats://127.0.0.1:{proxy.port}")
+        bus = NatsBus(config, "worker")
+        await bus.start()
+        lost = state_changes_to(bus, False)
+        proxy.freeze()
+        await lost
+        back = state_changes_to(bus, True)
+        proxy.thaw()
+        await back
+        await bus.close()
+
+
+async def test_a_server_that_reads_nothing_bounds_what_waits_for_it(
+    broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.bus.ROUND_TRIP_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("shared.bus.OUTBOX_BYTES", 4 << 20)
+    async with TcpProxy(broker.setup.port) as proxy:
+        config = msgspec.structs.replace(broker.config("router"), url=f"nats://127.0.0.1:{proxy.port}")
+        bus = NatsBus(config, "router")
+        await bus.start()
+        proxy.freeze()
+        with pytest.raises(BusUnavailable):
+            async with asyncio.timeout(20):
+                while True:
+                    await bus.publish(WORKER, note(1, 1 << 19))
+        proxy.thaw()
+        await bus.close()
+
+
+async def test_a_cancelled_subscribe_does_not_harm_the_connection(broker: EmbeddedBroker, router: NatsBus) -> None:
+    subscribing = asyncio.create_task(router.subscribe(subjects.ALL_REQUESTS, Recorder()))
+    await asyncio.sleep(0)
+    subscribing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await subscribing
+    gateway = NatsBus(broker.config("gateway"), "gateway")
+    await gateway.start()
+    inbox = Recorder(reply=OwnerBeat(OwnerId("gateway-1")))
+    await router.subscribe(subjects.ALL_REQUESTS, inbox, queue="q")
+    assert await gateway.request("kottos.request.tiny", note(1), timeout_s=5) == OwnerBeat(OwnerId("gateway-1"))
+    assert router.stats.num_reconnects == 0
+    await gateway.close()
+
+
+async def test_a_callback_that_fails_does_not_stop_reconnecting(
+    broker: EmbeddedBroker, router: NatsBus, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(connected: bool) -> None:
+        raise RuntimeError("no")
+
+    router.on_change(fail)
+    back = state_changes_to(router, True)
+    await broker.kill()
+    await broker.start()
+    await back
+    assert caplog.text.count("a callback of router failed") == 2
+
+
+async def test_closing_leaves_no_task(broker: EmbeddedBroker) -> None:
+    before = asyncio.all_tasks()
+    bus = NatsBus(broker.config("worker"), "worker")
+    await bus.start()
+    await bus.subscribe(WORKER, Recorder())
+    await bus.close()
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+
+
+async def test_closing_while_the_server_is_gone_ends_in_time(broker: EmbeddedBroker) -> None:
+    bus = NatsBus(broker.config("worker"), "worker")
+    await bus.start()
+    await bus.subscribe(WORKER, Recorder())
+    lost = state_changes_to(bus, False)
+    await broker.kill()
+    await lost
+    async with asyncio.timeout(5):
+        await bus.close()
