@@ -31,8 +31,9 @@ class FakeGateway:
     def last_piece(self, call: Generate, number: int) -> Piece:
         return Piece(call.call_id, number, self.owner, finish_reason="stop", num_prompt_tokens=3, num_output_tokens=2)
 
-    async def next_call(self, num_calls: int = 1) -> Generate:
-        call = (await self.calls.wait_for(num_calls))[num_calls - 1]
+    async def next_call(self, num_calls: int = 1, timeout_s: float = 10.0) -> Generate:
+        """The call with that number, from 1."""
+        call = (await self.calls.wait_for(num_calls, timeout_s))[num_calls - 1]
         assert isinstance(call, Generate)
         return call
 
