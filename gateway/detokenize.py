@@ -22,6 +22,11 @@ class Detokenizer:
         self._silent: list[int] = []  # what came after it and has yielded no text yet
         self._stream = DecodeStream(ids=self._recent, skip_special_tokens=True)
 
+    @property
+    def num_silent(self) -> int:
+        """Tokens whose text has not come out yet, if they have any."""
+        return len(self._silent)
+
     def feed(self, token_id: int) -> str:
         """The text that this token completes; empty while a character is incomplete."""
         self._silent.append(token_id)

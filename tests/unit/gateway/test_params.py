@@ -1,0 +1,117 @@
+import math
+
+import pytest
+
+from gateway import params as checks
+from shared.errors import ErrorCode, RequestError
+from shared.messages import GenerationParams, Sampling
+
+
+def complete(params: GenerationParams, *, num_prompt_tokens: int = 10, default: int | None = 16) -> Sampling:
+    return checks.complete(
+        params,
+        num_prompt_tokens=num_prompt_tokens,
+        context_length=100,
+        default_max_tokens=default,
+        eos_token_ids=(7, 8),
+    )
+
+
+BAD: list[tuple[str, object]] = [
+    ("temperature", -0.1),
+    ("temperature", 2.1),
+    ("temperature", math.nan),
+    ("temperature", math.inf),
+    ("top_p", 0.0),
+    ("top_p", 1.5),
+    ("top_k", -2),
+    ("top_k", 2**70),
+    ("min_p", -0.1),
+    ("min_p", 1.1),
+    ("presence_penalty", 2.5),
+    ("frequency_penalty", -2.5),
+    ("repetition_penalty", 0.0),
+    ("repetition_penalty", 2.1),
+    ("max_tokens", 0),
+    ("max_tokens", -5),
+    ("max_tokens", 2**80),
+    ("min_tokens", -1),
+    ("seed", 2**63),
+    ("seed", -(2**63) - 1),
+    ("stop", ""),
+    ("stop", ["ok", ""]),
+    ("stop", ["x"] * 17),
+    ("stop", "x" * 257),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_a_value_out_of_range_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(RequestError) as caught:
+        checks.check(GenerationParams(**{name: value}))  # type: ignore[arg-type]
+    assert caught.value.code is ErrorCode.INVALID_REQUEST
+    assert caught.value.param == name
+    assert len(caught.value.message) < 200
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("temperature", 0.0), ("temperature", 2.0), ("top_p", 1.0), ("top_k", -1), ("top_k", 0), ("min_p", 1.0),
+     ("presence_penalty", -2.0), ("repetition_penalty", 2.0), ("seed", -(2**63)), ("seed", 2**63 - 1),
+     ("max_tokens", 1), ("stop", ["x"] * 16), ("stop", [])],
+)  # fmt: skip
+def test_the_ends_of_the_ranges_are_allowed(name: str, value: object) -> None:
+    checks.check(GenerationParams(**{name: value}))  # type: ignore[arg-type]
+
+
+def test_defaults_are_complete() -> None:
+    sampling = complete(GenerationParams())
+    assert (sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.top_k) == (16, 1.0, 1.0, 0)
+    assert sampling.stop_token_ids == (7, 8)
+    assert complete(GenerationParams()).seed != sampling.seed  # drawn anew
+
+
+def test_a_chat_without_max_tokens_gets_the_rest_of_the_context() -> None:
+    assert complete(GenerationParams(), default=None).max_tokens == 90
+
+
+def test_the_default_gives_way_to_a_long_prompt_and_a_wish_does_not() -> None:
+    assert complete(GenerationParams(), num_prompt_tokens=95).max_tokens == 5
+    with pytest.raises(RequestError) as caught:
+        complete(GenerationParams(max_tokens=6), num_prompt_tokens=95)
+    assert caught.value.code is ErrorCode.CONTEXT_LENGTH_EXCEEDED
+    assert "100 tokens" in caught.value.message
+
+
+@pytest.mark.parametrize("num_prompt_tokens", [100, 101, 5000])
+def test_a_prompt_that_fills_the_context_is_refused(num_prompt_tokens: int) -> None:
+    with pytest.raises(RequestError) as caught:
+        complete(GenerationParams(), num_prompt_tokens=num_prompt_tokens)
+    assert caught.value.code is ErrorCode.CONTEXT_LENGTH_EXCEEDED
+
+
+def test_max_tokens_may_fill_the_context_exactly() -> None:
+    assert complete(GenerationParams(max_tokens=90)).max_tokens == 90
+
+
+def test_a_seed_is_kept_as_64_bits() -> None:
+    assert complete(GenerationParams(seed=5)).seed == 5
+    assert complete(GenerationParams(seed=-1)).seed == 2**64 - 1
+
+
+def test_ignore_eos_leaves_no_stop_tokens_and_top_k_minus_one_is_off() -> None:
+    sampling = complete(GenerationParams(ignore_eos=True, top_k=-1))
+    assert (sampling.stop_token_ids, sampling.top_k) == ((), 0)
+
+
+def test_min_tokens_beyond_max_tokens() -> None:
+    with pytest.raises(RequestError) as caught:
+        complete(GenerationParams(min_tokens=9, max_tokens=8))
+    assert caught.value.param == "min_tokens"
+
+
+@pytest.mark.parametrize("token_ids", [(-1,), (3, 320), (2**70,)])
+def test_token_ids_outside_the_vocabulary(token_ids: tuple[int, ...]) -> None:
+    with pytest.raises(RequestError) as caught:
+        checks.check_token_ids(token_ids, 320)
+    assert caught.value.param == "prompt"

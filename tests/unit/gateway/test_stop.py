@@ -1,0 +1,57 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.stop import StopStrings
+
+few = st.text("abc", max_size=12)
+stops = st.lists(st.text("abc", min_size=1, max_size=4), max_size=3).map(tuple)
+
+
+def run(stop_strings: tuple[str, ...], pieces: list[str]) -> tuple[str, bool]:
+    """All that came out, and whether it stopped."""
+    matcher = StopStrings(stop_strings)
+    out = ""
+    for piece in pieces:
+        text, stopped = matcher.feed(piece)
+        out += text
+        if stopped:
+            return out, True
+    return out + matcher.flush(), False
+
+
+def expected(stop_strings: tuple[str, ...], text: str) -> tuple[str, bool]:
+    """The definition: cut where the stop string begins that ends first, the longest of those that end there."""
+    for end in range(1, len(text) + 1):
+        ending = [stop for stop in stop_strings if text[:end].endswith(stop)]
+        if ending:
+            return text[: end - max(map(len, ending))], True
+    return text, False
+
+
+@given(stops, st.lists(few, max_size=6))
+def test_any_split_gives_what_the_whole_text_gives(stop_strings: tuple[str, ...], pieces: list[str]) -> None:
+    assert run(stop_strings, pieces) == expected(stop_strings, "".join(pieces))
+
+
+@given(stops, st.lists(few, max_size=6))
+def test_only_a_possible_beginning_is_held_back(stop_strings: tuple[str, ...], pieces: list[str]) -> None:
+    matcher = StopStrings(stop_strings)
+    fed, out = "", ""
+    for piece in pieces:
+        text, stopped = matcher.feed(piece)
+        if stopped:
+            return
+        fed, out = fed + piece, out + text
+        held = fed[len(out) :]
+        assert out + held == fed
+        assert not held or any(stop.startswith(held) for stop in stop_strings)
+
+
+def test_a_stop_string_over_three_tokens() -> None:
+    assert run(("\n\nUser:",), ["Hello\n", "\nUs", "er: hi"]) == ("Hello", True)
+
+
+def test_a_beginning_that_leads_nowhere_is_passed_on() -> None:
+    matcher = StopStrings(("END",))
+    assert matcher.feed("the EN") == ("the ", False)
+    assert matcher.feed("V") == ("ENV", False)
