@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +33,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 Report = Callable[[str, Line], None]  # model name, progress
+Environ = Mapping[str, str]
 
 _decoder: Final = msgspec.json.Decoder(Line)
 
@@ -44,25 +45,26 @@ def has_demo_packages() -> bool:
         return False
 
 
-async def prepare_demo(cache_dir: Path, report: Report) -> tuple[ModelSource, ...]:
+async def prepare_demo(cache_dir: Path, environ: Environ, report: Report) -> tuple[ModelSource, ...]:
     """The demo models as folders in the cache. Raises ModelError."""
     command = [*_PYTHON, "gpu_worker.importer.demo", "--json", "--cache", str(cache_dir)]
-    await run_importer(command, lambda line: report(line.model or "demo models", line))
+    await run_importer(command, environ, lambda line: report(line.model or "demo models", line))
     return demo_models(cache_dir)
 
 
-async def import_models(config: Config, report: Report) -> None:
+async def import_models(config: Config, environ: Environ, report: Report) -> None:
     """Every configured model, one after the other. Raises ModelError with the reason of the first that is refused."""
     for model in config.models:
         command = [*_PYTHON, "gpu_worker.importer", "--json", "--name", model.name, "--source", model.path]
         command += ["--cache", str(config.cache_dir), "--dtype", config.worker.dtype]
-        await run_importer(command, lambda line, name=model.name: report(name, line))  # type: ignore[misc]
+        await run_importer(command, environ, lambda line, name=model.name: report(name, line))  # type: ignore[misc]
 
 
-async def run_importer(command: Sequence[str], hear: Callable[[Line], None]) -> None:
+async def run_importer(command: Sequence[str], environ: Environ, hear: Callable[[Line], None]) -> None:
     """Passes on its JSON lines; other output is ignored. Raises ModelError with its last line on stderr."""
     process = await asyncio.create_subprocess_exec(
         *command,
+        env=environ,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=PIPE,
         stderr=PIPE,

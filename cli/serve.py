@@ -8,25 +8,23 @@ import contextlib
 import logging
 import os
 import signal
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import aiohttp
 import msgspec
 from rich.console import Console
 
-from cli.banner import ShownModel, banner, base_url
+from cli.banner import banner, base_url
 from cli.broker import BrokerSetup
 from cli.listen import choose_port
 from cli.prepare import has_demo_packages, import_models, prepare_demo
 from cli.progress import PreparationView
+from cli.ready import wait_ready
 from cli.run_dir import run_dir
+from cli.stack import service_groups
 from cli.supervisor import Service, Supervisor
-from shared.catalogue import open_catalogue, read_card
-from shared.config import BusConfig, Config, check_runnable, to_environ
+from shared.config import BusConfig, Config, check_runnable
 from shared.errors import ConfigError
-from shared.ids import ModelName
 from shared.machine import memory_limit_bytes
 
 _log = logging.getLogger(__name__)
@@ -67,73 +65,39 @@ async def _run_until_interrupted(config: Config) -> None:
 
 
 async def _serve(config: Config, supervisor: Supervisor) -> None:
-    config = await _prepare(config, Console(stderr=True))
     with run_dir() as folder:
+        # what its processes leave in temporary files goes with the folder
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("KOTTOS_")}
+        environ["TMPDIR"] = str(folder)
+        config = await _prepare(config, environ, Console(stderr=True))
         async with supervisor:
-            buses = await _start_broker(config.bus, folder, supervisor)
-            supervisor.start([_service("router", "router", config, buses["router"])])
-            supervisor.start(
-                [
-                    _service(f"worker-{i}", "gpu_worker", config, buses["worker"])
-                    for i in range(config.worker.num_workers)
-                ]
-            )
-            supervisor.start([_service("gateway", "gateway", config, buses["gateway"])])
+            buses = await _start_broker(config.bus, environ, folder, supervisor)
+            for group in service_groups(config, buses, environ):
+                supervisor.start(group)
             url = base_url(config.gateway.host, config.gateway.port)
-            print(banner(url, await _wait_ready(url, config)), flush=True)
+            print(banner(url, await wait_ready(url, config)), flush=True)
             await asyncio.Event().wait()
 
 
-async def _prepare(config: Config, console: Console) -> Config:
+async def _prepare(config: Config, environ: Mapping[str, str], console: Console) -> Config:
     """Every model is in the cache afterwards."""
     with PreparationView(console) as view:
         if config.demo:
             configured = {model.name for model in config.models}
-            demo = [model for model in await prepare_demo(config.cache_dir, view) if model.name not in configured]
-            config = msgspec.structs.replace(config, models=(*config.models, *demo), demo=False)
-        await import_models(config, view)
+            demo = await prepare_demo(config.cache_dir, environ, view)
+            models = (*config.models, *(model for model in demo if model.name not in configured))
+            config = msgspec.structs.replace(config, models=models, demo=False)
+        await import_models(config, environ, view)
     return config
 
 
-async def _start_broker(bus: BusConfig, folder: Path, supervisor: Supervisor) -> Mapping[str, BusConfig]:
+async def _start_broker(
+    bus: BusConfig, environ: Mapping[str, str], folder: Path, supervisor: Supervisor
+) -> Mapping[str, BusConfig]:
     """How each service reaches the bus."""
     if bus.url:
         return dict.fromkeys(("router", "worker", "gateway"), bus)
     setup = BrokerSetup.prepare(folder)
-    supervisor.start([Service("broker", setup.command, os.environ)])
+    supervisor.start([Service("broker", setup.command, environ)])
     await setup.wait_ready()
     return setup.configs
-
-
-def _service(name: str, module: str, config: Config, bus: BusConfig) -> Service:
-    worker = msgspec.structs.replace(config.worker, id=name) if module == "gpu_worker" else config.worker
-    config = msgspec.structs.replace(config, bus=bus, worker=worker)
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("KOTTOS_")}
-    return Service(name, [sys.executable, "-P", "-m", module], inherited | to_environ(config))
-
-
-class _Model(msgspec.Struct):
-    id: str
-    state: str = ""
-
-
-class _Models(msgspec.Struct):
-    data: list[_Model]
-
-
-async def _wait_ready(url: str, config: Config) -> list[ShownModel]:
-    """Asks the gateway until a request would be served."""
-    catalogue = open_catalogue(config)
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5.0)) as session:
-        while True:
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError, msgspec.DecodeError):
-                async with session.get(f"{url}/ready") as ready, session.get(f"{url}/v1/models") as models:
-                    if ready.status == 200:
-                        listed = msgspec.json.decode(await models.read(), type=_Models).data
-                        break
-            await asyncio.sleep(0.1)
-    cards = {model.id: read_card(catalogue[ModelName(model.id)]) for model in listed}
-    return [
-        ShownModel(model.id, model.state, (card := cards[model.id]) is not None and card.has_chat_template)
-        for model in listed
-    ]

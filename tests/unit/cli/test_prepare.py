@@ -1,6 +1,7 @@
 """Importers are shell scripts here that speak as the real one does."""
 
 import asyncio
+import os
 from io import StringIO
 from pathlib import Path
 
@@ -26,25 +27,27 @@ async def test_progress_is_passed_on_and_other_output_ignored() -> None:
         echo '{"phase": "probe", "done": 0, "total": 1, "model": "a"}'
         echo noise >&2
     """
-    await run_importer(shell(script), heard.append)
+    await run_importer(shell(script), os.environ, heard.append)
     assert heard == [Line("load", 1, 2), Line("probe", 0, 1, "a")]
 
 
 async def test_a_refusal_is_the_last_line_on_stderr() -> None:
     with pytest.raises(ModelError, match=r"^a: no such file$"):
-        await run_importer(shell("echo noise >&2; echo 'a: no such file' >&2; exit 1"), lambda line: None)
+        await run_importer(shell("echo noise >&2; echo 'a: no such file' >&2; exit 1"), os.environ, lambda line: None)
 
 
 async def test_a_silent_failure_has_a_reason_too() -> None:
     with pytest.raises(ModelError, match="status 7"):
-        await run_importer(shell("exit 7"), lambda line: None)
+        await run_importer(shell("exit 7"), os.environ, lambda line: None)
     with pytest.raises(ModelError, match="SIGKILL"):
-        await run_importer(shell("kill -9 $$"), lambda line: None)
+        await run_importer(shell("kill -9 $$"), os.environ, lambda line: None)
 
 
 async def test_a_flood_on_stderr_does_not_block() -> None:
     with pytest.raises(ModelError, match=r"^the reason$"):
-        await run_importer(shell("yes | head -c 1000000 >&2; echo 'the reason' >&2; exit 1"), lambda line: None)
+        await run_importer(
+            shell("yes | head -c 1000000 >&2; echo 'the reason' >&2; exit 1"), os.environ, lambda line: None
+        )
 
 
 async def test_a_cancelled_import_leaves_no_process(tmp_path: Path) -> None:
@@ -58,6 +61,7 @@ async def test_a_cancelled_import_leaves_no_process(tmp_path: Path) -> None:
     task = asyncio.create_task(
         run_importer(
             shell('echo "{\\"phase\\": \\"load\\", \\"done\\": $$, \\"total\\": 0}"; trap "" TERM; sleep 1000; true'),
+            os.environ,
             hear,
         )
     )

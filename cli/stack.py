@@ -1,0 +1,28 @@
+"""What `kottos serve` runs, as data: the services in the order of their start, each with its own configuration."""
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
+
+from cli.supervisor import Service
+from shared.config import BusConfig, Config, to_environ
+
+
+def service_groups(
+    config: Config, buses: Mapping[str, BusConfig], environ: Mapping[str, str]
+) -> Sequence[Sequence[Service]]:
+    """Router, workers, gateway; each sees the credentials of its own bus user alone.
+
+    `buses` is by bus user; `environ` has no variables of ours.
+    """
+
+    def service(name: str, module: str, user: str) -> Service:
+        own = replace(config, bus=buses[user], worker=replace(config.worker, id=name if user == "worker" else ""))
+        return Service(name, [sys.executable, "-P", "-m", module], {**environ, **to_environ(own)})
+
+    return [
+        [service("router", "router", "router")],
+        [service(f"worker-{i}", "gpu_worker", "worker") for i in range(config.worker.num_workers)],
+        [service("gateway", "gateway", "gateway")],
+    ]

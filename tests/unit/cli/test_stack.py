@@ -1,0 +1,26 @@
+from cli.stack import service_groups
+from shared.config import BusConfig, Config, ModelSource, WorkerConfig, load_config
+
+BUSES = {user: BusConfig("nats://here:1", user, f"{user}-secret") for user in ("router", "worker", "gateway", "client")}
+CONFIG = Config(models=(ModelSource("a", "/a"),), worker=WorkerConfig(num_workers=2, dtype="float32"))
+
+
+def test_gateway_starts_last_and_so_stops_first() -> None:
+    groups = service_groups(CONFIG, BUSES, {})
+    assert [[service.name for service in group] for group in groups] == [
+        ["router"],
+        ["worker-0", "worker-1"],
+        ["gateway"],
+    ]
+
+
+def test_each_service_has_the_configuration_its_own_place_and_its_own_credentials_only() -> None:
+    for group in service_groups(CONFIG, BUSES, {"HOME": "/home"}):
+        for service in group:
+            user = service.name.partition("-")[0]
+            own = load_config(environ=service.environ)
+            assert own.models == CONFIG.models and own.worker.dtype == "float32"
+            assert own.bus == BUSES[user]
+            assert own.worker.id == (service.name if user == "worker" else "")
+            assert [text for text in service.environ.values() if "secret" in text] == [f"{user}-secret"]
+            assert service.environ["HOME"] == "/home"
