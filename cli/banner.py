@@ -32,7 +32,7 @@ def banner(url: str, models: Sequence[ShownModel]) -> str:
 
 def curl_line(url: str, model: ShownModel) -> str:
     """A request that works when pasted into a shell."""
-    body: dict[str, object] = {"model": model.name, "max_tokens": 32}
+    body: dict[str, object] = {"model": model.name, "max_tokens": 32, "temperature": 0}
     if model.has_chat_template:
         route = "chat/completions"
         body["messages"] = [{"role": "user", "content": "What is the capital of France?"}]
