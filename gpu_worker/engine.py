@@ -252,7 +252,8 @@ class Engine:
 
     async def _idle(self) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), _OWNER_CHECK_S)
+            async with asyncio.timeout(_OWNER_CHECK_S):  # not wait_for: it can swallow a cancel (CPython 3.11)
+                await self._wake.wait()
 
     def _on_device(self, work: Callable[[], T]) -> Awaitable[T]:
         return asyncio.get_running_loop().run_in_executor(self._device_thread, work)

@@ -101,6 +101,7 @@ class WorkerService:
             except KottosError as error:
                 log.error("model %s is not served: %s", name, error)
                 self._failed[name] = str(error)
+            await self._send_beat()
 
     async def _load(self, name: ModelName, entry: ModelEntry) -> None:
         dtype, layout = self._config.worker.dtype, self._device.layout
@@ -132,12 +133,15 @@ class WorkerService:
 
     async def _beat(self) -> None:
         while True:
-            self._num_beats += 1
-            try:
-                await self._bus.publish(subjects.BEAT_WORKER, self._make_beat())
-            except BusError as error:
-                log.warning("no beat: %s", error)
+            await self._send_beat()
             await asyncio.sleep(BEAT_S)
+
+    async def _send_beat(self) -> None:
+        self._num_beats += 1
+        try:
+            await self._bus.publish(subjects.BEAT_WORKER, self._make_beat())
+        except BusError as error:
+            log.warning("no beat: %s", error)
 
     def _make_beat(self) -> WorkerBeat:
         return WorkerBeat(

@@ -1,0 +1,226 @@
+"""A real worker over the in-memory bus, spoken to as its router and as an owner would."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import transformers
+
+from gpu_worker.execution.probe import probe
+from gpu_worker.importer.job import run_import
+from gpu_worker.service import QUANTUM_BYTES, WorkerService
+from shared import subjects
+from shared.catalogue import is_imported, open_catalogue, read_card
+from shared.config import Config, ModelSource, WorkerConfig
+from shared.ids import Incarnation, ModelName, OwnerId, RequestId, WorkerId
+from shared.memory_bus import MemoryBroker, MemoryBus
+from shared.messages import (
+    AnyMessage,
+    Assign,
+    Cancel,
+    EndAck,
+    Ended,
+    Frame,
+    ModelSwitched,
+    OwnerBeat,
+    Resend,
+    Sampling,
+    SequenceTokens,
+    Submit,
+    WorkerBeat,
+)
+from tests.tiny_models import make_tiny_model
+
+WORKER = WorkerId("worker-0")
+OWNER = OwnerId("owner-0")
+ROUTER = Incarnation("router-0")
+TIMEOUT_S = 60.0
+
+
+class TinyModels:
+    """Imported tiny models in float32, made on demand, with their reference outputs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cache_dir = folder / "cache"
+        self._references: dict[str, transformers.PreTrainedModel] = {}
+
+    def source(self, family: str, seed: int = 0) -> ModelSource:
+        path = self.folder / f"{family}-{seed}"
+        if not path.exists():
+            make_tiny_model(family, path, seed)
+        return ModelSource(path.name, str(path))
+
+    def config(self, sources: Sequence[ModelSource], **worker: object) -> Config:
+        settings = {"dtype": "float32", "kv_memory_bytes": 4 << 20, "slab_bytes": 256 << 10, "num_threads": 1}
+        config = Config(
+            models=tuple(sources),
+            cache_dir=self.cache_dir,
+            worker=WorkerConfig(**{**settings, **worker}),  # type: ignore[arg-type]
+        )
+        for entry in open_catalogue(config).values():
+            if not is_imported(entry, "plain", config.worker.dtype):
+                entry.folder.parent.mkdir(parents=True, exist_ok=True)
+                run_import(entry, config.worker.dtype, probe, lambda progress: None)
+        return config
+
+    def block_bytes(self, source: ModelSource) -> int:
+        """Of a KV block as the pool hands it out."""
+        entry = open_catalogue(self.config([source]))[ModelName(source.name)]
+        card = read_card(entry)
+        assert card is not None
+        return -(-card.kv.token_bytes(itemsize=4) * 16 // QUANTUM_BYTES) * QUANTUM_BYTES
+
+    def generate(self, source: ModelSource, prompt: Sequence[int], num_tokens: int) -> list[int]:
+        """What transformers' own greedy generation says, alone."""
+        if source.name not in self._references:
+            model = transformers.AutoModelForCausalLM.from_pretrained(source.path, dtype=torch.float32)
+            model.generation_config.eos_token_id = None
+            self._references[source.name] = model.eval()
+        output = self._references[source.name].generate(
+            torch.tensor([list(prompt)]), max_new_tokens=num_tokens, do_sample=False, pad_token_id=0
+        )
+        return output[0, len(prompt) :].tolist()
+
+
+@dataclass
+class Stream:
+    """What an owner heard of one request."""
+
+    tokens: list[int] = field(default_factory=list)
+    ended: Ended | None = None
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Harness:
+    def __init__(self, bus: MemoryBus) -> None:
+        self.bus = bus
+        self.streams: dict[RequestId, Stream] = {}
+        self.frames: list[Frame] = []
+        self.switches: list[ModelSwitched] = []
+        self.beat: WorkerBeat | None = None
+        self.acknowledge = True
+        self._beats: asyncio.Condition = asyncio.Condition()
+        self._num_assigned = 0
+
+    async def submit(
+        self,
+        model: str,
+        prompt: Sequence[int],
+        num_tokens: int,
+        *,
+        output: Sequence[int] = (),
+        attempt: int = 0,
+        request_id: str | None = None,
+        **sampling: object,
+    ) -> RequestId:
+        self._num_assigned += 1
+        request_id = RequestId(request_id or f"request-{self._num_assigned}")
+        self.streams[request_id] = Stream()
+        settings = Sampling(**{"max_tokens": num_tokens, "seed": 0, "temperature": 0.0, **sampling})  # type: ignore[arg-type]
+        message = Submit(request_id, attempt, OWNER, ModelName(model), tuple(prompt), settings, tuple(output))
+        await self.bus.publish(subjects.worker(WORKER), Assign(message, ROUTER, self._num_assigned))
+        return request_id
+
+    async def finish(self, request_id: RequestId) -> Stream:
+        stream = self.streams[request_id]
+        await asyncio.wait_for(stream.done.wait(), TIMEOUT_S)
+        return stream
+
+    async def run_all(self, requests: Sequence[tuple[ModelSource, Sequence[int], int]]) -> list[list[int]]:
+        """Submits all at once -> the tokens of each."""
+        ids = [await self.submit(source.name, prompt, num) for source, prompt, num in requests]
+        return [(await self.finish(request_id)).tokens for request_id in ids]
+
+    async def cancel(self, request_id: RequestId, model: str, attempt: int = 0) -> None:
+        message = Cancel(request_id, attempt, OWNER, ModelName(model), WORKER)
+        await self.bus.publish(subjects.worker(WORKER), message)
+
+    async def resend(self, request_id: RequestId, first: int, attempt: int = 0) -> None:
+        await self.bus.publish(subjects.worker(WORKER), Resend(OWNER, request_id, attempt, first))
+
+    async def tokens(self, request_id: RequestId, num: int) -> None:
+        """Waits until the stream has so many."""
+        stream = self.streams[request_id]
+        async with asyncio.timeout(TIMEOUT_S):
+            while len(stream.tokens) < num:
+                stream.changed.clear()
+                await stream.changed.wait()
+
+    async def beats(self, num: int = 1) -> WorkerBeat:
+        """Waits for `num` more beats -> the last."""
+        async with asyncio.timeout(TIMEOUT_S), self._beats:
+            for _ in range(num):
+                await self._beats.wait()
+        assert self.beat is not None
+        return self.beat
+
+    async def beat_where(self, condition: Callable[[WorkerBeat], bool]) -> WorkerBeat:
+        """The next beat of which the condition is true."""
+        while not condition(beat := await self.beats()):
+            pass
+        return beat
+
+    def on_message(self, message: AnyMessage) -> None:
+        match message:
+            case Frame():
+                self.frames.append(message)
+                for entry in message.sequences:
+                    self._on_tokens(entry)
+            case ModelSwitched():
+                self.switches.append(message)
+            case WorkerBeat():
+                self.beat = message
+                asyncio.get_running_loop().create_task(self._notify())
+
+    def _on_tokens(self, entry: SequenceTokens) -> None:
+        stream = self.streams[entry.request_id]
+        known = len(stream.tokens) - entry.first
+        stream.tokens += entry.token_ids[max(0, known) :]
+        stream.changed.set()
+        if entry.ended is not None:
+            stream.ended = entry.ended
+            stream.done.set()
+            if self.acknowledge:
+                ack = EndAck(OWNER, (entry.request_id,))
+                asyncio.get_running_loop().create_task(self.bus.publish(subjects.worker(WORKER), ack))
+
+    async def _notify(self) -> None:
+        async with self._beats:
+            self._beats.notify_all()
+
+
+@contextlib.asynccontextmanager
+async def running_worker(config: Config, *, owner_beats: bool = True) -> AsyncIterator[Harness]:
+    """The worker with all its models loaded."""
+    broker = MemoryBroker()
+    worker_bus, bus = broker.connect("worker"), broker.connect("owner")
+    await worker_bus.start()
+    await bus.start()
+    harness = Harness(bus)
+    for subject in (subjects.owner(OWNER), subjects.BEAT_WORKER, subjects.EVENT_MODEL_SWITCHED):
+        await bus.subscribe(subject, harness.on_message)
+    service = WorkerService(config, WORKER, worker_bus)
+    tasks = [asyncio.create_task(service.run())]
+    if owner_beats:
+        tasks.append(asyncio.create_task(_beat(bus)))
+    try:
+        await harness.beat_where(lambda beat: all(model.state in ("cached", "resident") for model in beat.models))
+        yield harness
+        assert not tasks[0].done(), tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await worker_bus.close()
+        await bus.close()
+
+
+async def _beat(bus: MemoryBus) -> None:
+    while True:
+        await bus.publish(subjects.BEAT_OWNER, OwnerBeat(OWNER))
+        await asyncio.sleep(1.0)
