@@ -180,7 +180,7 @@ class WorkerBeat(Message, frozen=True):
 
 
 class OwnerBeat(Message, frozen=True):
-    """Owner to workers, once a second; a worker frees the sequences of an owner that missed 5."""
+    """Owner to workers and clients, once a second; a worker frees the sequences of an owner that missed 5."""
 
     owner: OwnerId
 

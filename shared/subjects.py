@@ -8,7 +8,7 @@
 | kottos.owner.<owner>           | Assigned, Refused             | router  | owner (a gateway)           |
 | kottos.owner.<owner>           | Frame                         | worker  | owner                       |
 | kottos.beat.worker             | WorkerBeat                    | worker  | router, owners              |
-| kottos.beat.owner              | OwnerBeat                     | owner   | workers                     |
+| kottos.beat.owner              | OwnerBeat                     | owner   | workers, clients            |
 | kottos.beat.router             | RouterBeat                    | router  | owners                      |
 | kottos.call                    | Generate (request)            | client  | one gateway (queue group)   |
 | kottos.gateway.<owner>         | CancelCall                    | client  | that gateway                |
@@ -104,6 +104,6 @@ PERMISSIONS: Final[dict[str, Permissions]] = {
     ),
     "client": Permissions(
         publish=(CALL, "kottos.gateway.*", BEAT_CLIENT),
-        subscribe=("kottos.client.*", EVENTS, f"{inbox_prefix('client')}.>"),
+        subscribe=("kottos.client.*", BEAT_OWNER, EVENTS, f"{inbox_prefix('client')}.>"),
     ),
 }  # fmt: skip
