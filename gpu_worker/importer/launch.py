@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -28,9 +28,12 @@ async def ensure_imported(
     """Returns when the model is in the cache. Raises ModelError with the reason. A cancel ends the child."""
     if is_imported(entry, PLAIN_LAYOUT, dtype):
         return
-    command = [sys.executable, "-m", "gpu_worker.importer", "--json", "--name", entry.name, "--source", entry.source]
+    command = [sys.executable, "-P", "-m", "gpu_worker.importer", "--json"]
+    command += ["--name", entry.name, "--source", entry.source]
     command += ["--cache", str(cache_dir), "--dtype", dtype]
-    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE, preexec_fn=_before_exec())
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, preexec_fn=_before_exec()
+    )
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(_follow(process, on_progress or (lambda progress: None)))
