@@ -18,7 +18,16 @@ from shared.client_buffers import Call, Event, EventBuffer
 from shared.config import BusConfig
 from shared.errors import BusError, BusUnavailable, ErrorCode, NoResponders, RequestError
 from shared.ids import CallId, ClientId, ModelName, OwnerId, new_id
-from shared.messages import AnyMessage, CancelCall, ChatMessage, ClientBeat, Generate, GenerationParams, Piece
+from shared.messages import (
+    AnyMessage,
+    CancelCall,
+    ChatMessage,
+    ClientBeat,
+    Generate,
+    GenerationParams,
+    OwnerBeat,
+    Piece,
+)
 
 log = logging.getLogger(__name__)
 
@@ -29,33 +38,26 @@ _DEFAULTS: Final = GenerationParams()
 
 
 class KottosClient:
-    """Calls the gateways' bus front. One task of its own beats while calls run and sends the cancels."""
+    """Calls the gateways' bus front. While calls run it beats, and listens to the beats of those who serve them."""
 
-    def __init__(
-        self,
-        config: BusConfig,
-        *,
-        bus: Bus | None = None,
-        accept_timeout_s: float = 10.0,
-        piece_timeout_s: float = 120.0,
-    ) -> None:
-        """`piece_timeout_s`: longest wait for a next piece, queueing and loading of the model included."""
+    def __init__(self, config: BusConfig, *, bus: Bus | None = None, accept_timeout_s: float = 10.0) -> None:
+        """`bus`: instead of one made from the configuration; the client starts and closes it."""
         self.client_id = ClientId(new_id("client"))
         self._bus = bus if bus is not None else NatsBus(config, self.client_id)
         self._accept_timeout_s = accept_timeout_s
-        self._piece_timeout_s = piece_timeout_s
         self._calls: dict[CallId, Call] = {}
         self._leaving: dict[CallId, OwnerId] = {}
         self._events: set[EventBuffer] = set()
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         """Raises BusUnavailable."""
         await self._bus.start()
         self._bus.on_change(self._on_connection)
         await self._bus.subscribe(subjects.client(self.client_id), self._on_piece)
-        self._task = asyncio.create_task(self._beat_and_cancel(), name=self.client_id)
+        await self._bus.subscribe(subjects.BEAT_OWNER, self._on_gateway_beat)
+        self._tasks = [asyncio.create_task(self._beat()), asyncio.create_task(self._cancel_calls())]
         return self
 
     async def __aexit__(
@@ -68,9 +70,9 @@ class KottosClient:
                 self._leaving[call_id] = call.gateway
         for buffer in self._events:
             buffer.end()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
         with contextlib.suppress(BusError):
             await self._send_cancels()
         await self._bus.close()
@@ -86,8 +88,8 @@ class KottosClient:
     ) -> AsyncGenerator[Piece, None]:
         """Give one of text, token_ids, chat. Leaving the loop cancels the call; the last piece has a finish_reason.
 
-        Raises RequestError (refused or ended by the gateway, or no gateway there), PiecesLost, ReaderTooSlow,
-        RequestTimeout, BusUnavailable (also when the connection is lost meanwhile) and MessageTooLarge.
+        Raises RequestError (refused or ended by the gateway, or no gateway there), GatewayLost, PiecesLost,
+        ReaderTooSlow, BusUnavailable (also when the connection is lost meanwhile), RequestTimeout, MessageTooLarge.
         """
         if len(self._calls) >= MAX_CALLS:
             raise RequestError(ErrorCode.OVERLOADED, f"{MAX_CALLS} calls of this client run already")
@@ -105,7 +107,7 @@ class KottosClient:
         try:
             call.accept(await self._ask(request))
             while not call.ended:
-                piece = await call.next_piece(self._piece_timeout_s)
+                piece = await call.next_piece()
                 if piece.text or piece.token_ids or piece.finish_reason:
                     yield piece
         finally:
@@ -143,6 +145,11 @@ class KottosClient:
         elif message.finish_reason is None and message.error is None:
             self._cancel(message.call_id, message.gateway)  # its loop left before the gateway answered
 
+    def _on_gateway_beat(self, message: AnyMessage) -> None:
+        if isinstance(message, OwnerBeat):
+            for call in self._calls.values():
+                call.hear(message.owner)
+
     def _on_connection(self, connected: bool) -> None:
         if not connected:  # a last piece that is lost now would never be missed
             for call in self._calls.values():
@@ -153,18 +160,25 @@ class KottosClient:
             self._leaving[call_id] = gateway
             self._wake.set()
 
-    async def _beat_and_cancel(self) -> None:
+    async def _beat(self) -> None:
         while True:
+            for call in self._calls.values():
+                call.tick()
+            if self._calls:
+                try:
+                    await self._bus.publish(subjects.BEAT_CLIENT, ClientBeat(self.client_id))
+                except BusError as error:
+                    log.warning("%s could not beat: %s", self.client_id, error)
+            await asyncio.sleep(BEAT_S)
+
+    async def _cancel_calls(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
             try:
                 await self._send_cancels()
-                if self._calls:
-                    await self._bus.publish(subjects.BEAT_CLIENT, ClientBeat(self.client_id))
             except BusError as error:
-                log.warning("%s: no beat: %s", self.client_id, error)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(BEAT_S):
-                    await self._wake.wait()
-            self._wake.clear()
+                log.warning("%s could not cancel a call: %s", self.client_id, error)
 
     async def _send_cancels(self) -> None:
         while self._leaving:

@@ -5,7 +5,7 @@ import logging
 from collections import deque
 from typing import Final
 
-from shared.errors import BusError, RequestError, RequestTimeout
+from shared.errors import BusError, RequestError
 from shared.ids import OwnerId
 from shared.messages import AnyMessage, ModelSwitched, Piece, RequestFinished, WorkerCame, WorkerWent
 
@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 Event = RequestFinished | ModelSwitched | WorkerCame | WorkerWent
 
 MAX_PIECES: Final = 1024  # per call; a reader behind by more loses the call
+MAX_MISSED_BEATS: Final = 5  # of the gateway that serves a call
 MAX_EVENTS: Final = 4096  # per loop over events; a reader behind by more loses the oldest
 
 
@@ -24,6 +25,10 @@ class PiecesLost(BusError):
         super().__init__(f"pieces {expected} to {got - 1} of a call were lost on the bus")
         self.expected = expected
         self.got = got
+
+
+class GatewayLost(BusError):
+    """The gateway that served the call fell silent."""
 
 
 class ReaderTooSlow(BusError):
@@ -39,6 +44,7 @@ class Call:
         self._pieces: deque[Piece] = deque()
         self._error: BusError | None = None  # raised once the pieces before it are read
         self._next_number = 1
+        self._num_silent_ticks = 0
         self._changed = asyncio.Event()
 
     def accept(self, reply: Piece) -> None:
@@ -48,6 +54,7 @@ class Call:
 
     def push(self, piece: Piece) -> None:
         self.gateway = piece.gateway
+        self._num_silent_ticks = 0
         if self._error is not None or piece.number < self._next_number:
             return
         if piece.number > self._next_number:
@@ -59,22 +66,29 @@ class Call:
             self._pieces.append(piece)
             self._changed.set()
 
+    def hear(self, gateway: OwnerId) -> None:
+        """A beat of this gateway."""
+        if self.gateway == gateway:
+            self._num_silent_ticks = 0
+
+    def tick(self) -> None:
+        """Once per beat interval of our own; counted, not timed, so that a stalled loop blames nobody."""
+        self._num_silent_ticks += self.gateway is not None
+        if self._num_silent_ticks > MAX_MISSED_BEATS:
+            self.fail(GatewayLost(f"{self.gateway} served the call and fell silent"))
+
     def fail(self, error: BusError) -> None:
         if self._error is None:
             self._error = error
             self._changed.set()
 
-    async def next_piece(self, timeout_s: float) -> Piece:
+    async def next_piece(self) -> Piece:
         """Raises what ended the call."""
         while not self._pieces:
             if self._error is not None:
                 raise self._error
             self._changed.clear()
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await self._changed.wait()
-            except TimeoutError:
-                raise RequestTimeout(f"the gateway sent nothing for {timeout_s} s") from None
+            await self._changed.wait()
         piece = self._pieces.popleft()
         self._raise_error_of(piece)
         self.ended = piece.finish_reason is not None

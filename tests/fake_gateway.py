@@ -3,7 +3,7 @@
 from shared import subjects
 from shared.bus import Bus
 from shared.ids import OwnerId
-from shared.messages import AnyMessage, CallError, Generate, Message, Piece
+from shared.messages import AnyMessage, CallError, Generate, Message, OwnerBeat, Piece
 from tests.recorder import Recorder
 
 
@@ -24,6 +24,9 @@ class FakeGateway:
 
     async def send(self, call: Generate, piece: Piece) -> None:
         await self._bus.publish(subjects.client(call.client), piece)
+
+    async def beat(self) -> None:
+        await self._bus.publish(subjects.BEAT_OWNER, OwnerBeat(self.owner))
 
     def piece(self, call: Generate, number: int, text: str = "", *token_ids: int) -> Piece:
         return Piece(call.call_id, number, self.owner, text, token_ids)
