@@ -33,7 +33,12 @@ ROUND_TRIP_TIMEOUT_S: Final = 5
 CLOSE_TIMEOUT_S: Final = 3.0
 LOST_CHECK_S: Final = 1.0
 BACKOFF_S: Final = (0.05, 2.0)  # first and longest pause between attempts to reconnect
-_LOST_THIS_INSTANT: Final = (nats.errors.ConnectionClosedError, nats.errors.OutboundBufferLimitError, OSError)
+_LOST_THIS_INSTANT: Final = (
+    nats.errors.ConnectionClosedError,
+    nats.errors.ConnectionDrainingError,
+    nats.errors.OutboundBufferLimitError,
+    OSError,
+)
 
 
 class Subscription(Protocol):
@@ -71,9 +76,33 @@ class Bus(Protocol):
 
 
 class _Client(Client):
+    """nats-py's client, past its traps."""
+
+    async def send(self, subject: str, payload: bytes, reply: str = "") -> None:
+        if self.pending_data_size + len(payload) > OUTBOX_BYTES:
+            raise BusUnavailable(f"{self.pending_data_size} bytes wait for the server already")
+        await self.publish(subject, payload, reply=reply)
+        if self.pending_data_size > HIGH_WATER_BYTES:
+            await self.round_trip()
+
+    async def round_trip(self) -> None:
+        """Returns when the server has read what was sent before, or gives the connection up.
+
+        Shielded: when the answer to a cancelled flush arrives, nats-py stops reading for good.
+        """
+        try:
+            await asyncio.shield(self.flush(timeout=ROUND_TRIP_TIMEOUT_S))
+        except (nats.errors.Error, OSError):
+            await self.shut()
+
+    async def shut(self) -> None:
+        """Closes in bounded time, whatever the state."""
+        with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self.close()
+
     async def _close(self, status: int, do_cbs: bool = True) -> None:
-        """Closing a broken connection, nats-py tries to send what waits, fails, and then neither ends its tasks nor
-        calls back. So nothing waits, except when all is well (draining)."""
+        # On a broken connection nats-py tries to send what waits, fails, and neither ends its tasks nor calls back.
         if not self.is_draining:
             self._pending, self._pending_data_size = [], 0
         await super()._close(status, do_cbs)
@@ -94,7 +123,7 @@ class NatsBus:
         self._callbacks: list[Callable[[bool], None]] = []
         self._answers: dict[str, asyncio.Future[Msg]] = {}  # that requests wait for, by the inbox's last token
         self._tokens = itertools.count()
-        self._client: Client | None = None
+        self._client: _Client | None = None
         self._inbox = ""
         self._lost = asyncio.Event()  # set when the present client ended
         self._connected = False
@@ -118,18 +147,18 @@ class NatsBus:
         self._supervisor = asyncio.create_task(self._supervise(), name=f"bus {self._name}")
 
     async def close(self) -> None:
-        if self._supervisor is None:
+        if (supervisor := self._supervisor) is None:
             return
-        supervisor, self._supervisor = self._supervisor, None
         while not supervisor.done():  # Python 3.11's wait_for, in nats-py, can swallow a cancellation
             supervisor.cancel()
             await asyncio.wait([supervisor], timeout=0.1)
-        self._connected = False
         if self._client is not None:
             with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                    await self._client.drain()
-            await _close(self._client)
+                    await self._client.drain()  # what has been received is handled and answered
+            await self._client.shut()
+        self._supervisor = None
+        self._connected = False
         self._fail_requests()
 
     async def publish(self, subject: str, message: Message) -> None:
@@ -145,7 +174,7 @@ class NatsBus:
         answer = self._answers[token] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(timeout_s):
-                await _publish(client, subject, payload, reply=f"{self._inbox}.{token}")
+                await client.send(subject, payload, reply=f"{self._inbox}.{token}")
                 reply = await answer
         except TimeoutError:
             raise RequestTimeout(f"no answer on {subject} within {timeout_s} s") from None
@@ -172,7 +201,7 @@ class NatsBus:
             except nats.errors.Error:
                 self.forget(subscription)
                 raise
-            await _round_trip(client)
+            await client.round_trip()
         return subscription
 
     def forget(self, subscription: "_NatsSubscription") -> None:
@@ -201,7 +230,7 @@ class NatsBus:
             self._outbox.put(subject, payload)
             return
         try:
-            await _publish(client, subject, payload)
+            await client.send(subject, payload)
         except _LOST_THIS_INSTANT:
             self._outbox.put(subject, payload)
 
@@ -252,14 +281,16 @@ class NatsBus:
                 await client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
                 for subscription in tuple(self._subscriptions):  # one that comes later attaches itself
                     await subscription.attach(client)
-                await _round_trip(client)
+                await client.round_trip()
+                if client.is_closed:
+                    raise nats.errors.UnexpectedEOF
                 while self._outbox:  # last: what is published from now on must not overtake it
                     await client.publish(*self._outbox.pop())
         except asyncio.CancelledError:
-            await _close(client)
+            await client.shut()
             raise
         except Exception as error:  # nats-py raises what it meets: its own errors, OSError, ValueError, ...
-            await _close(client)
+            await client.shut()
             raise BusUnavailable(self._explain(error)) from error
 
     async def _supervise(self) -> None:
@@ -302,7 +333,7 @@ class NatsBus:
         elif "permissions violation" in str(error):
             self.stats.num_violations += 1
             self._delivery.warn("permission", "%.200s", error)
-        else:
+        elif not isinstance(error, nats.errors.UnexpectedEOF):  # that one is told as a lost connection
             self._delivery.warn("nats", "%s: %.200s", type(error).__name__, error)
 
     def _reason(self) -> str:
@@ -352,28 +383,3 @@ class _NatsSubscription:
         if self._native is not None:
             with contextlib.suppress(nats.errors.Error):  # the connection ended, and the subscription with it
                 await self._native.unsubscribe()
-
-
-async def _publish(client: Client, subject: str, payload: bytes, reply: str = "") -> None:
-    if client.pending_data_size + len(payload) > OUTBOX_BYTES:
-        raise BusUnavailable(f"{client.pending_data_size} bytes wait for the server already")
-    await client.publish(subject, payload, reply=reply)
-    if client.pending_data_size > HIGH_WATER_BYTES:
-        await _round_trip(client)
-
-
-async def _round_trip(client: Client) -> None:
-    """Returns when the server has read what was sent before, or gives the connection up.
-
-    Shielded, because nats-py stops reading for good when the answer to a cancelled flush arrives.
-    """
-    try:
-        await asyncio.shield(client.flush(timeout=ROUND_TRIP_TIMEOUT_S))
-    except (nats.errors.Error, OSError):
-        await _close(client)
-
-
-async def _close(client: Client) -> None:
-    with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
-        async with asyncio.timeout(CLOSE_TIMEOUT_S):
-            await client.close()
