@@ -57,6 +57,11 @@ class Owner:
         self._submits: dict[RequestId, asyncio.Task[None]] = {}  # at most one per sequence
         self._tasks: asyncio.TaskGroup
 
+    @property
+    def num_submitting(self) -> int:
+        """Sequences that no router has answered for yet."""
+        return len(self._submits)
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         async with asyncio.TaskGroup() as self._tasks:

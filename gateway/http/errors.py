@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 _MAX_MESSAGE_CHARS: Final = 1000
 _MAX_REQUEST_ID_CHARS: Final = 128
-REQUEST_ID: Final = "request_id"  # key of a request's id in the request
+REQUEST_ID: Final = web.RequestKey("request_id", str)
 
 
 class Shown(NamedTuple):

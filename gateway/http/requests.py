@@ -4,6 +4,7 @@ Sources: platform.openai.com/docs/api-reference (chat/create, completions/create
 ignore_eos, repetition_penalty and return_token_ids.
 """
 
+import re
 from typing import Final, TypeVar
 
 import msgspec
@@ -14,6 +15,7 @@ from shared.ids import ModelName
 from shared.messages import ChatMessage, GenerationParams
 
 _MAX_MESSAGE_CHARS: Final = 300
+_MISSING: Final = re.compile(r"missing required field `(\w+)`")
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -145,10 +147,10 @@ def parse(body: bytes, decoder: msgspec.json.Decoder[_Request]) -> _Request:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:  # well-formed, of a wrong type
-        message, _, path = str(error).partition(" - at `$.")
-        param = path.rstrip("`") or None
-        where = f"{param}: " if param else ""
-        raise invalid(f"{where}{message}"[:_MAX_MESSAGE_CHARS], param) from None
+        message, _, path = str(error).partition(" - at `$")
+        missing = _MISSING.search(message)
+        names = [path.rstrip("`").removeprefix("."), missing.group(1) if missing else ""]
+        raise invalid(str(error)[:_MAX_MESSAGE_CHARS], ".".join(filter(None, names)) or None) from None
     except RecursionError:
         raise invalid("The body is nested too deeply.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

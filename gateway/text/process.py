@@ -44,13 +44,16 @@ class TextProcess:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process.returncode is None:
-            self._process.kill()
+        self.kill()
         await self._process.wait()
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def kill(self) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
 
     async def perform(self, job: Job, load_timeout_s: float, timeout_s: float) -> Result:
         """Raises ProcessEnded; TimeoutError, after which the process can only be ended."""

@@ -1,0 +1,61 @@
+"""A real gateway with a scripted router and worker behind it, over the in-memory bus."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from openai import AsyncOpenAI
+
+from gateway.app import Gateway, open_gateway
+from shared.config import Config, GatewayConfig
+from shared.ids import ModelName
+from shared.memory_bus import MemoryBroker
+from tests.integration.scripted_worker import ScriptedWorker
+from tests.unit.gateway.tiny_models import EOS_ID, byte_level, import_model, write_source
+
+CHAT: Final = "tiny/chat"  # imported, with a chat template
+BASE: Final = "tiny-base"  # imported, without one
+ASLEEP: Final = "tiny-asleep"  # not imported yet
+CONTEXT_LENGTH: Final = 128
+
+
+@dataclass(frozen=True)
+class Stack:
+    gateway: Gateway
+    worker: ScriptedWorker
+    broker: MemoryBroker
+    url: str
+
+    def client(self) -> AsyncOpenAI:
+        return AsyncOpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=20)
+
+    def says(self, text: str, *, ends: bool = True) -> list[int]:
+        """From now on every request is answered with this text. Returns its token ids."""
+        token_ids = encode(text) + [EOS_ID] * ends
+        self.worker.reset(lambda submit: token_ids)
+        return token_ids
+
+
+def encode(text: str) -> list[int]:
+    return byte_level().encode(text, add_special_tokens=False).ids
+
+
+def make_config(folder: Path, gateway: GatewayConfig) -> Config:
+    """With the models above in its catalogue."""
+    sources = tuple(write_source(folder / "sources" / name, name) for name in (CHAT, BASE, ASLEEP))
+    config = Config(models=sources, cache_dir=folder / "cache", gateway=gateway)
+    import_model(config, CHAT, context_length=CONTEXT_LENGTH)
+    import_model(config, BASE, context_length=CONTEXT_LENGTH, has_chat_template=False)
+    return config
+
+
+@asynccontextmanager
+async def open_stack(folder: Path, **settings: float) -> AsyncIterator[Stack]:
+    config = make_config(folder, GatewayConfig(port=0, **settings))  # type: ignore[arg-type]
+    broker = MemoryBroker()
+    worker = ScriptedWorker(broker.connect("router"), (ModelName(CHAT), ModelName(BASE)))
+    async with worker.running(), open_gateway(config, broker.connect("gateway")) as gateway:
+        await worker.beat()
+        yield Stack(gateway, worker, broker, f"http://{gateway.host}:{gateway.port}")

@@ -1,0 +1,170 @@
+"""A router and a worker in one, on any bus: says what a test tells it to, and keeps what it was told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from shared import subjects
+from shared.bus import Bus
+from shared.ids import Incarnation, ModelName, RequestId, WorkerId
+from shared.messages import (
+    Accepted,
+    AnyMessage,
+    Assigned,
+    Cancel,
+    EndAck,
+    Ended,
+    Frame,
+    Message,
+    ModelLoad,
+    Refused,
+    Resend,
+    RouterBeat,
+    SequenceTokens,
+    Submit,
+    WorkerBeat,
+)
+
+WORKER: Final = WorkerId("worker-0")
+ROUTER: Final = Incarnation("router-1")
+FIRST_LIFE: Final = Incarnation("life-1")
+T = TypeVar("T", bound=Message)
+Answer = Callable[[Submit], Sequence[int] | Refused | None]
+
+
+def nothing(submit: Submit) -> None:
+    """Accepted, and then silence until the test says something."""
+
+
+@dataclass
+class Running:
+    submit: Submit
+    output: list[int]
+    ended: Ended | None = None
+
+
+@dataclass
+class ScriptedWorker:
+    bus: Bus
+    models: tuple[ModelName, ...]
+    answer: Answer = nothing
+    is_router_deaf: bool = False  # Submits arrive, and nobody replies
+    life: Incarnation = FIRST_LIFE
+    heard: list[Message] = field(default_factory=list)
+    sequences: dict[RequestId, Running] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._number = 0
+        self._todo: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
+        self._news = asyncio.Event()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["ScriptedWorker"]:
+        await self.bus.start()
+        await self.bus.subscribe(subjects.ALL_REQUESTS, self._on_request)
+        await self.bus.subscribe(subjects.worker(WORKER), self._on_worker)
+        performing = asyncio.create_task(self._perform())
+        await self.beat()
+        try:
+            yield self
+        finally:
+            performing.cancel()
+            await asyncio.wait([performing])
+            await self.bus.close()
+
+    def reset(self, answer: Answer = nothing) -> None:
+        """Forgets what the last test did."""
+        self.answer = answer
+        self.is_router_deaf = False
+        self.heard.clear()
+        self.sequences.clear()
+
+    async def beat(self) -> None:
+        last_frames = {running.submit.owner: self._number for running in self.sequences.values()}
+        loads = tuple(ModelLoad(model, "resident") for model in self.models)
+        await self.bus.publish(subjects.BEAT_ROUTER, RouterBeat(ROUTER))
+        beat = WorkerBeat(WORKER, self.life, 1, loads, ROUTER, 0, 0, 0, last_frames)
+        await self.bus.publish(subjects.BEAT_WORKER, beat)
+
+    async def say(
+        self, request_id: RequestId, *token_ids: int, ended: Ended | None = None, attempt: int | None = None
+    ) -> None:
+        """One frame with the next tokens of one sequence."""
+        running = self.sequences[request_id]
+        first = len(running.output)
+        running.output += token_ids
+        running.ended = ended
+        attempt = running.submit.attempt if attempt is None else attempt
+        await self._frame(running.submit, SequenceTokens(request_id, attempt, first, token_ids, ended))
+
+    async def die(self) -> None:
+        """Its next life knows nothing of the former one."""
+        self.life = Incarnation(f"{self.life}'")
+        self._number = 0
+        self.sequences.clear()
+        await self.beat()
+
+    async def wait_for(self, kind: type[T], num: int = 1) -> list[T]:
+        """All messages of that kind so far, once there are that many."""
+        async with asyncio.timeout(10):
+            while True:
+                self._news.clear()
+                found = [message for message in self.heard if isinstance(message, kind)]
+                if len(found) >= num:
+                    return found
+                await self._news.wait()
+
+    def _on_request(self, message: AnyMessage) -> Message | None:
+        self._hear(message)
+        if isinstance(message, Cancel):
+            self.sequences.pop(message.request_id, None)
+        if not isinstance(message, Submit) or self.is_router_deaf:
+            return None
+        if isinstance(refused := self.answer(message), Refused):
+            return Refused(message.request_id, message.attempt, refused.code, refused.message, refused.retry_after_s)
+        self.sequences[message.request_id] = Running(message, list(message.output))
+        self._todo.put_nowait(lambda: self._run(message))
+        return Accepted(message.request_id, message.attempt, ROUTER)
+
+    def _on_worker(self, message: AnyMessage) -> None:
+        self._hear(message)
+        if isinstance(message, Resend):
+            self._todo.put_nowait(lambda: self._say_again(message))
+
+    def _hear(self, message: AnyMessage) -> None:
+        if isinstance(message, Submit | Cancel | EndAck | Resend):
+            self.heard.append(message)
+            self._news.set()
+
+    async def _perform(self) -> None:
+        while True:
+            await (await self._todo.get())()
+
+    async def _run(self, submit: Submit) -> None:
+        """Frame by frame, one token each, until somebody cancels."""
+        assigned = Assigned(submit.request_id, submit.attempt, WORKER, self.life)
+        await self.bus.publish(subjects.owner(submit.owner), assigned)
+        answer = self.answer(submit)
+        token_ids = () if answer is None or isinstance(answer, Refused) else answer
+        sampling = submit.sampling
+        for index in range(len(submit.output), min(len(token_ids), sampling.max_tokens)):
+            if submit.request_id not in self.sequences:
+                return
+            is_last = index + 1 == sampling.max_tokens
+            is_stop = token_ids[index] in sampling.stop_token_ids
+            ended = Ended("stop") if is_stop else Ended("length") if is_last else None
+            await self.say(submit.request_id, token_ids[index], ended=ended)
+            await asyncio.sleep(0)  # the gateway reads it now
+
+    async def _say_again(self, resend: Resend) -> None:
+        if running := self.sequences.get(resend.request_id):
+            missing = tuple(running.output[resend.first :])
+            again = SequenceTokens(resend.request_id, resend.attempt, resend.first, missing, running.ended)
+            await self._frame(running.submit, again)
+
+    async def _frame(self, submit: Submit, *sequences: SequenceTokens) -> None:
+        self._number += 1
+        frame = Frame(WORKER, self.life, self._number, sequences)
+        await self.bus.publish(subjects.owner(submit.owner), frame)

@@ -1,0 +1,260 @@
+"""The gateway byte by byte: refusals of what no SDK sends, headers, events, status routes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+import msgspec
+import pytest
+import pytest_asyncio
+
+from shared.errors import ErrorCode
+from shared.messages import Cancel, Ended, Submit
+from tests.integration.gateway_harness import ASLEEP, BASE, CHAT, CONTEXT_LENGTH, Stack, encode, open_stack
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+MAX_BODY_BYTES = 100_000
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    folder = tmp_path_factory.mktemp("gateway")
+    async with open_stack(folder, max_body_bytes=MAX_BODY_BYTES, keepalive_s=0.05) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def http(stack: Stack) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(stack.url) as session:
+        yield session
+
+
+class ErrorDetail(msgspec.Struct, forbid_unknown_fields=True):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(msgspec.Struct, forbid_unknown_fields=True):
+    error: ErrorDetail
+
+
+async def error_of(response: aiohttp.ClientResponse) -> ErrorDetail:
+    """OpenAI's error body, all of it and nothing else."""
+    detail = msgspec.json.decode(await response.read(), type=ErrorBody).error
+    assert response.content_type == "application/json"
+    assert 0 < len(detail.message) <= 1000
+    return detail
+
+
+def completion(**fields: object) -> bytes:
+    return msgspec.json.encode({"model": BASE, "prompt": "x"} | fields)
+
+
+def chat(**fields: object) -> bytes:
+    return msgspec.json.encode({"model": CHAT, "messages": [{"role": "user", "content": "x"}]} | fields)
+
+
+def text(prompt: object) -> bytes:
+    return completion(prompt=prompt)
+
+
+BAD_COMPLETIONS: dict[str, tuple[bytes, str | None]] = {  # body, param
+    "no body": (b"", None),
+    "not JSON": (b"{'model': 1}", None),
+    "cut off": (b'{"model": "tiny-base", "prompt": "', None),
+    "not UTF-8": (b'{"model": "tiny-base", "prompt": "\xff\xfe"}', None),
+    "half a surrogate pair": (b'{"model": "tiny-base", "prompt": "\\ud800"}', None),
+    "an array": (b"[]", None),
+    "nested too deeply": (b'{"model": "tiny-base", "prompt": "x", "extra": ' + b"[" * 20_000 + b"}", None),
+    "NaN": (b'{"model": "tiny-base", "prompt": "x", "temperature": NaN}', None),
+    "infinity": (b'{"model": "tiny-base", "prompt": "x", "temperature": 1e999}', "temperature"),
+    "no prompt": (msgspec.json.encode({"model": BASE}), "prompt"),
+    "null prompt": (text(None), "prompt"),
+    "number prompt": (text(5), "prompt"),
+    "empty text": (text(""), "prompt"),
+    "empty list": (text([]), "prompt"),
+    "empty text in a list": (text(["x", ""]), "prompt"),
+    "empty ids in a list": (text([[]]), "prompt"),
+    "mixed list": (text([1, "x"]), "prompt"),
+    "ids and an id": (text([[1], 2]), "prompt"),
+    "too many prompts": (text(["x"] * 65), "prompt"),
+    "id outside the vocabulary": (text([5, 100_000]), "prompt"),
+    "negative id": (text([-1]), "prompt"),
+    "huge id": (b'{"model": "tiny-base", "prompt": [%s]}' % (b"9" * 40), "prompt"),
+    "text temperature": (completion(temperature="hot"), "temperature"),
+    "temperature": (completion(temperature=3), "temperature"),
+    "top_p": (completion(top_p=0), "top_p"),
+    "top_k": (completion(top_k=-2), "top_k"),
+    "max_tokens": (completion(max_tokens=0), "max_tokens"),
+    "fraction of a token": (completion(max_tokens=1.5), "max_tokens"),
+    "absurd max_tokens": (completion(max_tokens=10**18), "max_tokens"),
+    "thousand-digit seed": (b'{"model": "tiny-base", "prompt": "x", "seed": %s}' % (b"9" * 1000), "seed"),
+    "seed": (completion(seed=2**63), "seed"),
+    "empty stop": (completion(stop=""), "stop"),
+    "too many stops": (completion(stop=["x"] * 17), "stop"),
+    "wrong stop": (completion(stop=5), "stop"),
+    "n": (completion(n=2), "n"),
+    "best_of": (completion(best_of=2), "best_of"),
+    "logprobs": (completion(logprobs=0), "logprobs"),
+    "echo": (completion(echo=True), "echo"),
+    "suffix": (completion(suffix="s"), "suffix"),
+    "logit_bias": (completion(logit_bias={"5": 1}), "logit_bias"),
+    "stream_options without stream": (completion(stream_options={"include_usage": True}), "stream_options"),
+}
+BAD_CHATS: dict[str, tuple[bytes, str | None]] = {
+    "no messages": (msgspec.json.encode({"model": CHAT}), "messages"),
+    "empty messages": (chat(messages=[]), "messages"),
+    "a text": (chat(messages="hi"), "messages"),
+    "no role": (chat(messages=[{"content": "x"}]), "messages[0].role"),
+    "number content": (chat(messages=[{"role": "user", "content": 5}]), "messages[0].content"),
+    "image": (
+        chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}]),
+        "messages[0].content",
+    ),
+    "tools": (chat(tools=[{"type": "function"}]), "tools"),
+    "functions": (chat(functions=[{"name": "f"}]), "functions"),
+    "logprobs": (chat(logprobs=True), "logprobs"),
+    "JSON output": (chat(response_format={"type": "json_object"}), "response_format"),
+    "max_completion_tokens": (chat(max_completion_tokens=-1), "max_tokens"),
+}
+
+
+# --- refusals -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "param"),
+    [pytest.param("completions", *bad, id=name) for name, bad in BAD_COMPLETIONS.items()]
+    + [pytest.param("chat/completions", *bad, id=f"chat: {name}") for name, bad in BAD_CHATS.items()],
+)
+async def test_bad_input_is_a_400_that_names_its_field(
+    http: aiohttp.ClientSession, route: str, body: bytes, param: str | None
+) -> None:
+    async with http.post(f"/v1/{route}", data=body) as response:
+        detail = await error_of(response)
+    assert response.status == 400, detail
+    assert (detail.type, detail.param) == ("invalid_request_error", param)
+
+
+async def test_bad_input_leaves_others_alone(stack: Stack, http: aiohttp.ClientSession) -> None:
+    """On one connection, beside a stream that runs."""
+    stack.worker.reset()
+    running = asyncio.create_task(http.post("/v1/completions", data=completion(stream=True)))
+    [submit] = await stack.worker.wait_for(Submit)
+    for body, _ in BAD_COMPLETIONS.values():
+        async with http.post("/v1/completions", data=body) as refused:
+            assert refused.status == 400
+    await stack.worker.say(submit.request_id, *encode("fox"), ended=Ended("stop"))
+    async with await running as response:
+        assert b"fox" in await response.read()
+
+
+async def test_a_body_over_the_limit(http: aiohttp.ClientSession) -> None:
+    async with http.post("/v1/completions", data=completion(prompt="x" * MAX_BODY_BYTES)) as response:
+        assert response.status == 413
+        assert (await error_of(response)).code == "body_too_large"
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/embeddings", "/v2/models", "/%00", "/v1/completions/x"])
+async def test_an_unknown_route(http: aiohttp.ClientSession, path: str) -> None:
+    async with http.get(path) as response:
+        assert response.status == 404
+        assert (await error_of(response)).type == "invalid_request_error"
+
+
+async def test_a_wrong_method(http: aiohttp.ClientSession) -> None:
+    async with http.get("/v1/completions") as response:
+        assert response.status == 405
+        assert response.headers["Allow"] == "POST"
+        await error_of(response)
+
+
+async def test_unknown_and_empty_fields_are_accepted(stack: Stack, http: aiohttp.ClientSession) -> None:
+    stack.says("ok")
+    body = completion(user="me", unknown={"deep": [1]}, n=1, best_of=1, logit_bias={}, echo=False, suffix=None, stop=[])
+    async with http.post("/v1/completions", data=body) as response:
+        assert response.status == 200
+    body = chat(tools=[], tool_choice="none", response_format={"type": "text"}, logprobs=False, stop=None, stream=None)
+    async with http.post("/v1/chat/completions", data=body) as response:
+        assert response.status == 200
+
+
+# --- headers and events -------------------------------------------------------------------------
+
+
+async def test_the_clients_request_id_comes_back_and_a_missing_or_bad_one_is_made(
+    stack: Stack, http: aiohttp.ClientSession
+) -> None:
+    stack.says("ok")
+    for stream in (False, True):
+        headers = {"X-Request-Id": "mine-1"}
+        async with http.post("/v1/completions", data=completion(stream=stream), headers=headers) as response:
+            assert response.headers["X-Request-Id"] == "mine-1"
+    for headers in ({}, {"X-Request-Id": "x" * 200}):
+        async with http.post("/v1/completions", data=b"{}", headers=headers) as response:
+            assert response.headers["X-Request-Id"].startswith("req-")
+
+
+async def test_a_stream_has_the_headers_of_events_and_comments_while_it_waits(
+    stack: Stack, http: aiohttp.ClientSession
+) -> None:
+    stack.worker.reset()
+    async with http.post("/v1/completions", data=completion(stream=True)) as response:  # begins with a comment
+        assert response.content_type == "text/event-stream"
+        assert response.headers["Cache-Control"] == "no-cache"
+        assert response.headers["X-Accel-Buffering"] == "no"
+        assert await response.content.readline() == b": waiting\n"
+        [submit] = await stack.worker.wait_for(Submit)
+        await stack.worker.say(submit.request_id, *encode("fox"), ended=Ended("stop"))
+        events = [line async for line in response.content if line.startswith(b"data: ")]
+    assert events[-1] == b"data: [DONE]\n"
+    assert b'"text":"fox"' in b"".join(events)
+
+
+async def test_an_error_after_the_stream_began_is_an_event_and_done(stack: Stack, http: aiohttp.ClientSession) -> None:
+    stack.worker.reset()
+    async with http.post("/v1/completions", data=completion(stream=True)) as response:
+        [submit] = await stack.worker.wait_for(Submit)
+        await stack.worker.say(submit.request_id, ended=Ended("error", ErrorCode.INTERNAL, "broken"))
+        events = [line async for line in response.content if line.startswith(b"data: ")]
+    assert msgspec.json.decode(events[0][len(b"data: ") :], type=ErrorBody).error.message == "broken"
+    assert events[1:] == [b"data: [DONE]\n"]
+
+
+async def test_leaving_a_stream_that_sends_comments(stack: Stack, http: aiohttp.ClientSession) -> None:
+    stack.worker.reset()
+    async with http.post("/v1/completions", data=completion(stream=True)) as response:
+        await response.content.readline()
+        response.close()
+    [cancel] = await stack.worker.wait_for(Cancel)
+    [submit] = await stack.worker.wait_for(Submit)
+    assert cancel.request_id == submit.request_id
+
+
+# --- status -------------------------------------------------------------------------------------
+
+
+async def test_the_models_and_their_states(http: aiohttp.ClientSession) -> None:
+    async with http.get("/v1/models") as response:
+        body = await response.json()
+    found = {model["id"]: (model["state"], model["context_length"]) for model in body["data"]}
+    assert found == {
+        CHAT: ("resident", CONTEXT_LENGTH),
+        BASE: ("resident", CONTEXT_LENGTH),
+        ASLEEP: ("loading", None),
+    }
+    async with http.get(f"/v1/models/{CHAT}") as response:
+        assert (await response.json())["id"] == CHAT
+    async with http.get("/v1/models/none") as response:
+        assert response.status == 404
+        assert (await error_of(response)).code == "model_not_found"
+
+
+async def test_health_and_readiness(stack: Stack, http: aiohttp.ClientSession) -> None:
+    async with http.get("/health") as response:
+        assert response.status == 200
+    await stack.worker.beat()
+    async with http.get("/ready") as response:
+        assert response.status == 200
