@@ -26,7 +26,7 @@ from shared.catalogue import open_catalogue
 from shared.config import Config
 from shared.ids import OwnerId, new_id
 
-SHUTDOWN_GRACE_S: Final = 3.0  # for running requests
+SHUTDOWN_GRACE_S: Final = 1.5  # for running requests to end, and as long again once they are cancelled
 _TOMBSTONES_PER_REQUEST: Final = 4
 
 
@@ -36,6 +36,7 @@ class Gateway(NamedTuple):
     owner_id: OwnerId
     host: str
     port: int
+    pipeline: Pipeline
 
 
 @asynccontextmanager
@@ -59,4 +60,4 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
             await stack.enter_async_context(part)
         await stack.enter_async_context(server.serving(http, bound, SHUTDOWN_GRACE_S))
         host, port = bound.getsockname()[:2]
-        yield Gateway(owner_id, host, port)
+        yield Gateway(owner_id, host, port, pipeline)

@@ -41,7 +41,7 @@ class BusFront:
     async def running(self) -> AsyncIterator[None]:
         async with asyncio.TaskGroup() as self._tasks:
             subscriptions = [
-                await self._bus.subscribe(subjects.CALL, self._on_generate, queue=subjects.CALL_GROUP),
+                await self._bus.subscribe(subjects.CALL, self.on_generate, queue=subjects.CALL_GROUP),
                 await self._bus.subscribe(subjects.gateway(self._gateway_id), self._on_message),
                 await self._bus.subscribe(subjects.BEAT_CLIENT, self._on_message),
             ]
@@ -55,7 +55,12 @@ class BusFront:
                 for task in (watch, *self._calls.values()):
                     task.cancel()
 
-    def _on_generate(self, message: AnyMessage) -> Message | None:
+    @property
+    def num_calls(self) -> int:
+        return len(self._calls)
+
+    def on_generate(self, message: AnyMessage) -> Message | None:
+        """The answer says whether the call begins; all else comes as pieces."""
         if not isinstance(message, Generate):
             return None
         try:

@@ -47,7 +47,7 @@ class Models:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Loads what is imported, then looks for the rest."""
-        await self._load_new()
+        await self.load_new()
         async with asyncio.TaskGroup() as tasks:
             poll = tasks.create_task(self._poll())
             try:
@@ -89,9 +89,10 @@ class Models:
     async def _poll(self) -> None:
         while len(self._loaded) + len(self._damaged) < len(self._catalogue):
             await asyncio.sleep(POLL_S)
-            await self._load_new()
+            await self.load_new()
 
-    async def _load_new(self) -> None:
+    async def load_new(self) -> None:
+        """Takes in what has been imported since the last time."""
         for name, entry in self._catalogue.items():
             if name in self._loaded or name in self._damaged:
                 continue

@@ -55,7 +55,9 @@ def make_config(folder: Path, gateway: GatewayConfig) -> Config:
 async def open_stack(folder: Path, **settings: float) -> AsyncIterator[Stack]:
     config = make_config(folder, GatewayConfig(port=0, **settings))  # type: ignore[arg-type]
     broker = MemoryBroker()
-    worker = ScriptedWorker(broker.connect("router"), (ModelName(CHAT), ModelName(BASE)))
+    models = (ModelName(CHAT), ModelName(BASE))
+    worker = ScriptedWorker(bus=broker.connect("router"), worker_bus=broker.connect("worker"), models=models)
     async with worker.running(), open_gateway(config, broker.connect("gateway")) as gateway:
         await worker.beat()
         yield Stack(gateway, worker, broker, f"http://{gateway.host}:{gateway.port}")
+    assert gateway.pipeline.num_open == 0  # whatever was admitted has been let go

@@ -45,9 +45,10 @@ class Running:
     ended: Ended | None = None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ScriptedWorker:
     bus: Bus
+    worker_bus: Bus  # may be the same
     models: tuple[ModelName, ...]
     answer: Answer = nothing
     is_router_deaf: bool = False  # Submits arrive, and nobody replies
@@ -63,8 +64,9 @@ class ScriptedWorker:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["ScriptedWorker"]:
         await self.bus.start()
+        await self.worker_bus.start()
         await self.bus.subscribe(subjects.ALL_REQUESTS, self._on_request)
-        await self.bus.subscribe(subjects.worker(WORKER), self._on_worker)
+        await self.worker_bus.subscribe(subjects.worker(WORKER), self._on_worker)
         performing = asyncio.create_task(self._perform())
         await self.beat()
         try:
@@ -73,6 +75,7 @@ class ScriptedWorker:
             performing.cancel()
             await asyncio.wait([performing])
             await self.bus.close()
+            await self.worker_bus.close()
 
     def reset(self, answer: Answer = nothing) -> None:
         """Forgets what the last test did."""
@@ -86,7 +89,7 @@ class ScriptedWorker:
         loads = tuple(ModelLoad(model, "resident") for model in self.models)
         await self.bus.publish(subjects.BEAT_ROUTER, RouterBeat(ROUTER))
         beat = WorkerBeat(WORKER, self.life, 1, loads, ROUTER, 0, 0, 0, last_frames)
-        await self.bus.publish(subjects.BEAT_WORKER, beat)
+        await self.worker_bus.publish(subjects.BEAT_WORKER, beat)
 
     async def say(
         self, request_id: RequestId, *token_ids: int, ended: Ended | None = None, attempt: int | None = None
@@ -167,4 +170,4 @@ class ScriptedWorker:
     async def _frame(self, submit: Submit, *sequences: SequenceTokens) -> None:
         self._number += 1
         frame = Frame(WORKER, self.life, self._number, sequences)
-        await self.bus.publish(subjects.owner(submit.owner), frame)
+        await self.worker_bus.publish(subjects.owner(submit.owner), frame)

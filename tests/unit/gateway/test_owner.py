@@ -99,8 +99,9 @@ async def test_a_new_router_gets_what_the_old_one_held() -> None:
         router = Recorder(Accepted(R, 0, ROUTER))
         await office.bus.subscribe(subjects.ALL_REQUESTS, router)
         office.open()
-        while office.owner.num_submitting:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            while office.owner.num_submitting:
+                await asyncio.sleep(0)
         await office.bus.publish(subjects.BEAT_ROUTER, RouterBeat(ROUTER))
         await office.bus.publish(subjects.BEAT_ROUTER, RouterBeat(type(ROUTER)("router-2")))
         first, second = await router.wait_for(2)

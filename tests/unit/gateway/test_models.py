@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import pytest
+
+from gateway.cluster import Cluster
+from gateway.models import Models
+from shared.catalogue import open_catalogue
+from shared.config import Config
+from shared.errors import ErrorCode, RequestError
+from shared.ids import ModelName
+from shared.messages import ModelLoad
+from tests.unit.gateway.builders import beat
+from tests.unit.gateway.tiny_models import import_model, write_source
+
+NAME = ModelName("tiny")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return Config(models=(write_source(tmp_path / "source", NAME),), cache_dir=tmp_path / "cache")
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster(worker_dead_s=10.0)
+
+
+@pytest.fixture
+def models(config: Config, cluster: Cluster) -> Models:
+    return Models(open_catalogue(config), cluster)
+
+
+def code_of(models: Models, name: ModelName = NAME) -> ErrorCode:
+    with pytest.raises(RequestError) as caught:
+        models.get(name)
+    return caught.value.code
+
+
+async def test_a_model_serves_once_it_is_imported(config: Config, models: Models) -> None:
+    await models.load_new()
+    assert code_of(models) is ErrorCode.UNAVAILABLE
+    assert models.info(NAME).context_length is None
+    import_model(config, NAME, context_length=64)
+    await models.load_new()
+    assert models.get(NAME).card.context_length == 64
+    assert models.info(NAME).context_length == 64
+
+
+async def test_a_name_outside_the_catalogue(models: Models) -> None:
+    assert code_of(models, ModelName("none")) is ErrorCode.MODEL_NOT_FOUND
+    with pytest.raises(RequestError) as caught:
+        models.get(ModelName("x" * 10_000))
+    assert len(caught.value.message) < 200
+
+
+async def test_a_failed_import_says_why(models: Models, cluster: Cluster) -> None:
+    cluster.on_worker_beat(beat(models=(ModelLoad(NAME, "failed", reason="has a state space"),)), 0.0)
+    with pytest.raises(RequestError, match=r"failed\. has a state space") as caught:
+        models.get(NAME)
+    assert caught.value.retry_after_s
+    assert models.info(NAME).state == "failed"
+
+
+@pytest.mark.parametrize("file", ["card.json", "tokenizer.json"])
+async def test_a_damaged_model_is_left_alone(config: Config, models: Models, file: str) -> None:
+    import_model(config, NAME)
+    (open_catalogue(config)[NAME].folder / file).write_text("{")
+    await models.load_new()
+    await models.load_new()
+    assert code_of(models) is ErrorCode.UNAVAILABLE
+
+
+async def test_kv_memory_can_shorten_the_context(config: Config, models: Models, cluster: Cluster) -> None:
+    import_model(config, NAME, context_length=64)
+    await models.load_new()
+    for fitting, expected in ((0, 64), (48, 48), (1000, 64)):
+        cluster.on_worker_beat(beat(models=(ModelLoad(NAME, "cached", max_sequence_tokens=fitting),)), 0.0)
+        assert models.context_length(models.get(NAME)) == expected
