@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -19,14 +20,18 @@ def base_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def banner(url: str, models: Sequence[ShownModel]) -> str:
+def banner(url: str, models: Sequence[ShownModel], client_env: Path | None = None) -> str:
+    """`client_env`: what internal services need to reach the embedded bus."""
     width = max((len(model.name) for model in models), default=0)
     lines = [f"Kottos serves at {url}", ""]
     lines += [f"  {model.name:<{width}}  {model.state}" for model in models]
     ready = [model for model in models if model.state in ("resident", "cached")] or models
     if ready:
         first = max(ready, key=lambda model: model.has_chat_template)  # the first of them, chat models before others
-        lines += ["", "Try it:", "", curl_line(url, first), "", "Ctrl-C stops everything."]
+        lines += ["", "Try it:", "", curl_line(url, first)]
+    if client_env is not None:
+        lines += ["", f"Internal services reach the bus with what is in {client_env}", "(examples/ shows how)."]
+    lines += ["", "Ctrl-C stops everything."]
     return "\n".join(lines)
 
 

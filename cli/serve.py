@@ -16,6 +16,7 @@ from rich.console import Console
 
 from cli.banner import banner, base_url
 from cli.broker import BrokerSetup
+from cli.client_env import write_client_env
 from cli.listen import choose_port
 from cli.prepare import has_demo_packages, import_models, prepare_demo
 from cli.progress import PreparationView
@@ -75,7 +76,8 @@ async def _serve(config: Config, supervisor: Supervisor) -> None:
             for group in service_groups(config, buses, environ):
                 supervisor.start(group)
             url = base_url(config.gateway.host, config.gateway.port)
-            print(banner(url, await wait_ready(url, config)), flush=True)
+            client_env = write_client_env(folder, buses["client"]) if "client" in buses else None
+            print(banner(url, await wait_ready(url, config), client_env), flush=True)
             await asyncio.Event().wait()
 
 
@@ -94,7 +96,7 @@ async def _prepare(config: Config, environ: Mapping[str, str], console: Console)
 async def _start_broker(
     bus: BusConfig, environ: Mapping[str, str], folder: Path, supervisor: Supervisor
 ) -> Mapping[str, BusConfig]:
-    """How each service reaches the bus."""
+    """How each bus user reaches the bus; "client" only where the server is ours."""
     if bus.url:
         return dict.fromkeys(("router", "worker", "gateway"), bus)
     setup = BrokerSetup.prepare(folder)

@@ -1,7 +1,7 @@
 """Generates text through the message bus, as an internal service would.
 
-    KOTTOS_BUS_URL=nats://127.0.0.1:4222 KOTTOS_BUS_USER=client KOTTOS_BUS_PASSWORD=... \\
-        python examples/generate.py smollm2 "Once upon a time"
+set -a; . /tmp/kottos-run-XXXXXXXX/client.env  # the path that `kottos serve` prints; or set KOTTOS_BUS_URL, ...
+python examples/generate.py smollm2-135m "Once upon a time"
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Prints what happens in a running Kottos, one JSON object per line, until interrupted.
 
-    KOTTOS_BUS_URL=nats://127.0.0.1:4222 KOTTOS_BUS_USER=client KOTTOS_BUS_PASSWORD=... \\
-        python examples/watch_events.py "kottos.event.model.*"
+set -a; . /tmp/kottos-run-XXXXXXXX/client.env  # the path that `kottos serve` prints; or set KOTTOS_BUS_URL, ...
+python examples/watch_events.py "kottos.event.model.*"
 """
 
 import argparse

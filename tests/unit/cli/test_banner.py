@@ -1,5 +1,6 @@
 import json
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +42,9 @@ def test_the_banner_names_url_models_and_states_and_prefers_a_chat_model_that_is
     assert "base" in text and "resident" in text and "loading" in text
     assert curl_line(URL, CHAT) in text.splitlines()
     assert curl_line(URL, BASE) in banner(URL, [ShownModel("later", "loading", True), BASE]).splitlines()
+
+
+def test_the_banner_says_how_to_reach_the_embedded_bus() -> None:
+    [line] = [line for line in banner(URL, [BASE], Path("/tmp/run/client.env")).splitlines() if "bus" in line]
+    assert line.endswith(" /tmp/run/client.env")
+    assert "bus" not in banner(URL, [BASE])
