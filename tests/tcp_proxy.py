@@ -1,6 +1,8 @@
 """A TCP proxy on loopback, for tests to cut or freeze one connection while the server lives on."""
 
 import asyncio
+import socket
+import struct
 from types import TracebackType
 from typing import Self
 
@@ -31,11 +33,12 @@ class TcpProxy:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
-        """Ends all connections and refuses new ones."""
+        """Resets all connections and refuses new ones."""
         if self._server is not None:
             self._server.close()
         for writer in tuple(self._writers):
-            writer.close()
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
 
     def freeze(self) -> None:
         """Keeps the connections open and passes nothing on."""
