@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +38,16 @@ class ModelInfo:
 
 
 class Models:
-    def __init__(self, catalogue: Mapping[ModelName, ModelEntry], cluster: Cluster) -> None:
+    def __init__(
+        self,
+        catalogue: Mapping[ModelName, ModelEntry],
+        cluster: Cluster,
+        warm: Callable[[Path], Awaitable[None]],
+    ) -> None:
+        """`warm` is called with a model's folder once it has been imported."""
         self._catalogue = catalogue
         self._cluster = cluster
+        self._warm = warm
         self._loaded: dict[ModelName, Model] = {}
         self._damaged: set[ModelName] = set()
 
@@ -87,7 +94,13 @@ class Models:
         return min(model.card.context_length, fitting) if fitting else model.card.context_length
 
     async def _poll(self) -> None:
-        while len(self._loaded) + len(self._damaged) < len(self._catalogue):
+        warmed: set[ModelName] = set()
+        while True:
+            for model in [model for name, model in self._loaded.items() if name not in warmed]:
+                await self._warm(model.folder)
+                warmed.add(model.name)
+            if len(self._loaded) + len(self._damaged) == len(self._catalogue):
+                return
             await asyncio.sleep(POLL_S)
             await self.load_new()
 

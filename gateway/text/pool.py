@@ -59,6 +59,16 @@ class TextPool:
         assert isinstance(result, Encoded | TooLong)
         return result.token_ids if isinstance(result, Encoded) else result
 
+    async def warm(self, folder: Path) -> None:
+        """Makes idle processes read the model's tokenizer, which can take seconds, before somebody waits for it."""
+        jobs = [Encode(str(folder), "", False, 1) for _ in range(self._num_processes)]
+        results = await asyncio.gather(
+            *(self._perform(job, _ENCODE_TIMEOUT_S, "prompt") for job in jobs), return_exceptions=True
+        )
+        for error in results:
+            if isinstance(error, RequestError):
+                _log.warning("a text process is not ready for %s: %s", folder.name, error.message)
+
     async def _perform(self, job: Job, timeout_s: float, param: str) -> Result:
         ticket = _Ticket(job, timeout_s, asyncio.get_running_loop().create_future())
         try:

@@ -1,3 +1,4 @@
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,13 @@ def cluster() -> Cluster:
 
 
 @pytest.fixture
-def models(config: Config, cluster: Cluster) -> Models:
-    return Models(open_catalogue(config), cluster)
+def warmed() -> "asyncio.Queue[Path]":
+    return asyncio.Queue()
+
+
+@pytest.fixture
+def models(config: Config, cluster: Cluster, warmed: "asyncio.Queue[Path]") -> Models:
+    return Models(open_catalogue(config), cluster, warmed.put)
 
 
 def code_of(models: Models, name: ModelName = NAME) -> ErrorCode:
@@ -44,6 +50,16 @@ async def test_a_model_serves_once_it_is_imported(config: Config, models: Models
     await models.load_new()
     assert models.get(NAME).card.context_length == 64
     assert models.info(NAME).context_length == 64
+
+
+async def test_an_import_is_noticed_and_warmed_up(
+    config: Config, models: Models, warmed: "asyncio.Queue[Path]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.models.POLL_S", 0.0)
+    async with models.running(), asyncio.timeout(10):
+        import_model(config, NAME)
+        assert await warmed.get() == open_catalogue(config)[NAME].folder
+        assert models.get(NAME)
 
 
 async def test_a_name_outside_the_catalogue(models: Models) -> None:

@@ -100,7 +100,7 @@ async def test_a_new_router_gets_what_the_old_one_held() -> None:
         await office.bus.subscribe(subjects.ALL_REQUESTS, router)
         office.open()
         async with asyncio.timeout(5):
-            while office.owner.num_submitting:
+            while office.owner.num_submitting:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         await office.bus.publish(subjects.BEAT_ROUTER, RouterBeat(ROUTER))
         await office.bus.publish(subjects.BEAT_ROUTER, RouterBeat(type(ROUTER)("router-2")))
