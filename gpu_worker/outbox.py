@@ -4,6 +4,8 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from shared.ids import Incarnation, OwnerId, RequestId, WorkerId
 from shared.messages import Ended, Frame, SequenceTokens
 
@@ -35,7 +37,7 @@ class Outbox:
         return dict(self._last_frames)
 
     def add(self, owner: OwnerId, tokens: SequenceTokens) -> None:
-        self._pending[owner].append(tokens)
+        self._pending[owner] += _pieces(tokens)
 
     def end(
         self, owner: OwnerId, request_id: RequestId, attempt: int, output: Sequence[int], num_new: int, ended: Ended
@@ -44,6 +46,7 @@ class Outbox:
         first = len(output) - num_new
         self.add(owner, SequenceTokens(request_id, attempt, first, tuple(output[first:]), ended))
         self._retained[request_id] = _Stream(owner, attempt, tuple(output), ended)
+        self._retained.move_to_end(request_id)
         while len(self._retained) > self._max_retained:
             self._retained.popitem(last=False)
 
@@ -76,6 +79,23 @@ class Outbox:
                 yield owner, Frame(self._worker, self._incarnation, number, tuple(part))
         while len(self._last_frames) > _MAX_OWNERS:
             self._last_frames.popitem(last=False)
+
+
+def _pieces(entry: SequenceTokens) -> list[SequenceTokens]:
+    """Each fits a frame; the last has the end."""
+    num_tokens = len(entry.token_ids)
+    if num_tokens <= _MAX_FRAME_TOKENS:
+        return [entry]
+    starts = range(0, num_tokens, _MAX_FRAME_TOKENS)
+    return [
+        msgspec.structs.replace(
+            entry,
+            first=entry.first + at,
+            token_ids=entry.token_ids[at : at + _MAX_FRAME_TOKENS],
+            ended=entry.ended if at == starts[-1] else None,
+        )
+        for at in starts
+    ]
 
 
 def _split(entries: list[SequenceTokens]) -> Iterator[list[SequenceTokens]]:

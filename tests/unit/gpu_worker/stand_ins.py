@@ -1,0 +1,70 @@
+"""Messages with few knobs, and a served model that runs nothing."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+from gpu_worker.memory.slab_pool import SlabPool
+from gpu_worker.outbox import Outbox
+from gpu_worker.sequence import Sequence as WorkerSequence
+from gpu_worker.served_model import ServedModel
+from shared.ids import Incarnation, ModelName, OwnerId, RequestId, WorkerId
+from shared.messages import Assign, Cancel, Resend, Sampling, SequenceTokens, Submit
+
+WORKER = WorkerId("worker")
+LIFE = Incarnation("life")
+ROUTER = Incarnation("router")
+OWNER = OwnerId("owner")
+OTHER = OwnerId("other")
+MODEL = ModelName("model")
+BLOCK_TOKENS = 4
+NUM_BLOCKS = 8
+
+
+def submit(
+    request: str = "r",
+    attempt: int = 0,
+    *,
+    owner: OwnerId = OWNER,
+    model: str = MODEL,
+    prompt: Sequence[int] = (1, 2, 3),
+    output: Sequence[int] = (),
+    **sampling: Any,
+) -> Submit:
+    settings = Sampling(**{"max_tokens": 8, "seed": 1, **sampling})
+    return Submit(RequestId(request), attempt, owner, ModelName(model), tuple(prompt), settings, tuple(output))
+
+
+def assign(request: str = "r", attempt: int = 0, *, number: int = 1, **fields: Any) -> Assign:
+    return Assign(submit(request, attempt, **fields), ROUTER, number)
+
+
+def cancel(request: str = "r", attempt: int = 0, owner: OwnerId = OWNER) -> Cancel:
+    return Cancel(RequestId(request), attempt, owner, MODEL, WORKER)
+
+
+def resend(request: str = "r", first: int = 0, attempt: int = 0, owner: OwnerId = OWNER) -> Resend:
+    return Resend(owner, RequestId(request), attempt, first)
+
+
+def tokens(request: str, first: int, token_ids: Iterable[int], attempt: int = 0) -> SequenceTokens:
+    return SequenceTokens(RequestId(request), attempt, first, tuple(token_ids))
+
+
+def served_model(name: str = MODEL, max_sequence_tokens: int = 100) -> tuple[ServedModel, SlabPool]:
+    """With a KV pool of its own, of NUM_BLOCKS blocks."""
+    pool = SlabPool(NUM_BLOCKS, 1, 1)
+    unused = cast(Any, None)
+    return ServedModel(ModelName(name), unused, pool.register(1), pool, unused, max_sequence_tokens), pool
+
+
+def run(model: ServedModel, pool: SlabPool, sequence: WorkerSequence, num_blocks: int = 2) -> None:
+    """As the engine starts it."""
+    block_ids = pool.allocate(model.shape, num_blocks)
+    assert isinstance(block_ids, list)
+    sequence.block_ids += block_ids
+    model.start(sequence)
+
+
+def drain(outbox: Outbox, owner: OwnerId = OWNER) -> list[SequenceTokens]:
+    """What an owner would hear now."""
+    return [entry for receiver, frame in outbox.drain() if receiver == owner for entry in frame.sequences]
