@@ -33,7 +33,7 @@ from shared.messages import Assign, Cancel, EndAck, Message, ModelSwitched, Owne
 log = logging.getLogger(__name__)
 
 _MAX_INBOX = 65_536
-_OWNER_CHECK_S = 1.0
+_OWNER_BEAT_S = 1.0
 
 Inbound = Assign | Cancel | EndAck | Resend | OwnerBeat
 T = TypeVar("T")
@@ -91,7 +91,7 @@ class Engine:
         self._current: ModelName | None = None
         self._num_steps = 0
         self._num_steps_since_copy = limits.turn_steps
-        self._owners_checked_at_s = 0.0
+        self._beats_counted_at_s = 0.0
         self._events: list[ModelSwitched] = []
         self._device_thread = ThreadPoolExecutor(1, thread_name_prefix="device")
 
@@ -148,12 +148,13 @@ class Engine:
                 case Resend() as message:
                     self._roster.resend(message)
                 case OwnerBeat(owner):
-                    self._roster.see_owner(owner, now_s)
+                    self._roster.see_owner(owner)
                 case unknown:
                     assert_never(unknown)
-        if now_s - self._owners_checked_at_s >= _OWNER_CHECK_S:
-            self._owners_checked_at_s = now_s
-            self._roster.drop_lost_owners(now_s)
+        if now_s - self._beats_counted_at_s >= _OWNER_BEAT_S:
+            self._beats_counted_at_s = now_s
+            if self._bus.connected:
+                self._roster.count_missed_beats()
 
     def _view(self) -> WorkerView:
         return WorkerView(self._roster.models.values(), self._limits, self._num_steps_since_copy)
@@ -252,7 +253,7 @@ class Engine:
 
     async def _idle(self) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_OWNER_CHECK_S):  # not wait_for: it can swallow a cancel (CPython 3.11)
+            async with asyncio.timeout(_OWNER_BEAT_S):  # not wait_for: it can swallow a cancel (CPython 3.11)
                 await self._wake.wait()
 
     def _on_device(self, work: Callable[[], T]) -> Awaitable[T]:

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 _MAX_TOMBSTONES = 4096
 _MAX_OWNERS = 1024
-_OWNER_LOST_S = 5.0  # five beats
+_MAX_MISSED_BEATS = 5
 
 Reason = Literal["stop", "length", "cancelled", "error"]
 
@@ -33,7 +33,7 @@ class Roster:
         self._sequences: dict[RequestId, Sequence] = {}
         self._model_of: dict[RequestId, ServedModel] = {}
         self._tombstones: OrderedDict[RequestId, int] = OrderedDict()  # cancelled before assigned -> attempt
-        self._owner_seen_at_s: OrderedDict[OwnerId, float] = OrderedDict()
+        self._missed_beats: OrderedDict[OwnerId, int] = OrderedDict()  # who was heard last is last
 
     def __len__(self) -> int:
         return len(self._sequences)
@@ -46,18 +46,20 @@ class Roster:
     def assign(self, message: Assign, now_s: float) -> None:
         submit = message.submit
         self.last_router, self.last_assignment = message.router, message.number
-        self.see_owner(submit.owner, now_s)
+        self.see_owner(submit.owner)
         previous = self._sequences.get(submit.request_id)
         if previous is not None:
             if previous.attempt >= submit.attempt:
                 return
             self._remove(previous)  # a newer attempt: its owner drops what the older one says
+        elif self.outbox.resend_ended(submit.owner, submit.request_id, submit.attempt, len(submit.output)):
+            return  # a router that was restarted assigned it again
         if self._tombstones.get(submit.request_id, -1) >= submit.attempt:
             self._refuse(submit, Ended("cancelled"))
             return
         model = self.models.get(submit.model)
-        if refusal := self._refusal(submit, model):
-            self._refuse(submit, refusal)
+        if ended := self._ends_at_once(submit, model):
+            self._refuse(submit, ended)
             return
         assert model is not None
         sequence = Sequence(submit, now_s)
@@ -67,11 +69,11 @@ class Roster:
 
     def cancel(self, message: Cancel, now_s: float) -> None:
         sequence = self._sequences.get(message.request_id)
-        if sequence is None:
+        if sequence is None or sequence.attempt < message.attempt:
             self._tombstones[message.request_id] = message.attempt
             while len(self._tombstones) > _MAX_TOMBSTONES:
                 self._tombstones.popitem(last=False)
-        elif sequence.owner == message.owner and sequence.attempt <= message.attempt:
+        if sequence is not None and sequence.owner == message.owner and sequence.attempt <= message.attempt:
             self.end(sequence, "cancelled", now_s)
 
     def resend(self, message: Resend) -> None:
@@ -86,23 +88,30 @@ class Roster:
             entry = SequenceTokens(message.request_id, message.attempt, message.first, (), lost)
             self.outbox.add(message.owner, entry)
 
-    def see_owner(self, owner: OwnerId, now_s: float) -> None:
-        self._owner_seen_at_s[owner] = now_s
-        self._owner_seen_at_s.move_to_end(owner)
-        while len(self._owner_seen_at_s) > _MAX_OWNERS:
-            self._owner_seen_at_s.popitem(last=False)
+    def see_owner(self, owner: OwnerId) -> None:
+        self._missed_beats[owner] = 0
+        self._missed_beats.move_to_end(owner)
+        if len(self._missed_beats) > _MAX_OWNERS:
+            self._drop_owner(next(iter(self._missed_beats)))
 
-    def drop_lost_owners(self, now_s: float) -> None:
-        """Frees the sequences of owners that missed five beats."""
-        lost = [owner for owner, at_s in self._owner_seen_at_s.items() if now_s - at_s > _OWNER_LOST_S]
-        for owner in lost:
-            del self._owner_seen_at_s[owner]
-            sequences = [s for s in self._sequences.values() if s.owner == owner]
-            if sequences:
-                log.warning("owner %s is gone: freeing its %d sequences", owner, len(sequences))
-            for sequence in sequences:
-                self._remove(sequence)
-            self.outbox.forget_owner(owner)
+    def count_missed_beats(self) -> None:
+        """Once a beat, while connected: frees the sequences of owners that missed too many in a row.
+
+        Counted, not timed: a worker that stood still, or was cut off, must not blame its owners.
+        """
+        for owner in self._missed_beats:
+            self._missed_beats[owner] += 1
+        for owner in [o for o, num_missed in self._missed_beats.items() if num_missed > _MAX_MISSED_BEATS]:
+            self._drop_owner(owner)
+
+    def _drop_owner(self, owner: OwnerId) -> None:
+        del self._missed_beats[owner]
+        sequences = [s for s in self._sequences.values() if s.owner == owner]
+        if sequences:
+            log.warning("owner %s is gone: freeing its %d sequences", owner, len(sequences))
+        for sequence in sequences:
+            self._remove(sequence)
+        self.outbox.forget_owner(owner)
 
     # --- what the engine decides ----------------------------------------------------------------
 
@@ -149,9 +158,12 @@ class Roster:
         del self._sequences[sequence.request_id]
         self._model_of.pop(sequence.request_id).stop(sequence)
 
-    def _refusal(self, submit: Submit, model: ServedModel | None) -> Ended | None:
+    def _ends_at_once(self, submit: Submit, model: ServedModel | None) -> Ended | None:
+        """How it ends without a step, if so."""
         if model is None:
             return Ended("error", ErrorCode.UNAVAILABLE, "the model is not loaded on this worker")
+        if len(submit.output) >= submit.sampling.max_tokens:  # an earlier attempt got that far
+            return Ended("length")
         num_tokens = len(submit.prompt) + len(submit.output)
         if num_tokens == 0:
             return Ended("error", ErrorCode.INVALID_REQUEST, "the prompt is empty")
