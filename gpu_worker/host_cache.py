@@ -8,12 +8,15 @@ import mmap
 import os
 from collections import OrderedDict
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from shared.errors import ConfigError, ModelError
 from shared.ids import ModelName
+
+_READ_BYTES: Final = 64 << 20  # few enough pages that torch starts no threads for them
 
 
 class HostCache:
@@ -36,14 +39,22 @@ class HostCache:
             self._blobs.move_to_end(model)
         return self._blobs.get(model)
 
-    def make_room(self, num_bytes: int) -> list[ModelName]:
-        """Evicts until `num_bytes` more fit; returns the evicted, whose views must be dropped. Raises ConfigError."""
+    def check_fits(self, model: ModelName, num_bytes: int) -> None:
+        """Raises ConfigError for a model that could never be cached."""
         if num_bytes > self._budget_bytes:
             raise ConfigError(
-                f"a model's {num_bytes} bytes of weights exceed worker.host_memory_bytes = {self._budget_bytes}"
+                f"model {model!r} needs {num_bytes} bytes of weights, the host model cache has {self._budget_bytes}: "
+                "raise worker.host_memory_bytes"
             )
+
+    def has_room(self, num_bytes: int) -> bool:
+        """Whether they fit beside all that is cached."""
+        return self.used_bytes + num_bytes <= self._budget_bytes
+
+    def make_room(self, num_bytes: int) -> list[ModelName]:
+        """Evicts until `num_bytes` more fit, at most the budget; returns the evicted, whose views must be dropped."""
         evicted = []
-        while self.used_bytes + num_bytes > self._budget_bytes:
+        while not self.has_room(num_bytes):
             model, _ = self._blobs.popitem(last=False)
             evicted.append(model)
         return evicted
@@ -63,7 +74,12 @@ def map_blob(path: Path, num_bytes: int) -> Tensor:
         size_bytes = os.fstat(descriptor).st_size
         if size_bytes != num_bytes:
             raise ModelError(f"{path} has {size_bytes} bytes where its manifest says {num_bytes}")
-        mapping = mmap.mmap(descriptor, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_POPULATE)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
+        mapping = mmap.mmap(descriptor, num_bytes, flags=mmap.MAP_PRIVATE)
     finally:
         os.close(descriptor)
-    return torch.frombuffer(mapping, dtype=torch.uint8)
+    blob = torch.frombuffer(mapping, dtype=torch.uint8)
+    # One read per page shares it. MAP_POPULATE would fault them in as if written: a copy for each process.
+    for part in blob.split(_READ_BYTES):
+        part[:: mmap.PAGESIZE].sum()
+    return blob
