@@ -110,6 +110,10 @@ class _Client(Client):
         # On a broken connection nats-py tries to send what waits, fails, and neither ends its tasks nor calls back.
         if not self.is_draining:
             self._pending, self._pending_data_size = [], 0
+        for answer in self._pongs:  # nor does it tell those who wait for the answer to a PING
+            if not answer.done():
+                answer.set_result(False)
+        self._pongs.clear()
         await super()._close(status, do_cbs)
 
 

@@ -115,9 +115,9 @@ async def test_a_permission_violation_is_counted_and_the_connection_lives(
     worker_inbox, stolen, own = Recorder(), Recorder(), Recorder()
     await worker.subscribe(WORKER, worker_inbox)
     await client.subscribe("kottos.owner.*", stolen)
-    await client.subscribe(subjects.EVENTS, own)
     await client.publish(WORKER, note(1))
     await client.publish(subjects.CALL, note(1))
+    await client.subscribe(subjects.EVENTS, own)
     await router.publish(subjects.owner(OwnerId("gateway-1")), note(2))
     await router.publish(WORKER, note(3))
     await router.publish(subjects.EVENT_WORKER_CAME, note(4))
@@ -287,11 +287,11 @@ async def test_a_reset_while_bytes_wait_is_noticed_at_once_and_leaves_no_task(
     await proxied.subscribe(subjects.ALL_REQUESTS, Recorder())
     proxy.freeze()
     waiting = await publish_until_it_waits(proxied)
-    for task in waiting:
-        task.cancel()
     lost, back = state_changes_to(proxied, False), state_changes_to(proxied, True)
-    await proxy.cut()
-    await asyncio.wait_for(lost, 5)
+    async with asyncio.timeout(2):
+        await proxy.cut()
+        await lost
+        await asyncio.gather(*waiting)  # publishers don't wait for a lost connection
     proxy.thaw()
     await proxy.restore()
     await back
