@@ -1,7 +1,7 @@
 """Batched sampling on the device, parameters per row, randomness a function of (seed, choice, position) only.
 
 A token is drawn by inverse CDF over the kept probabilities in id order, so equal logits give equal tokens whatever
-else is in the batch. Order of operations as in vLLM: penalties, temperature, then top-k, top-p and min-p.
+else is in the batch. The order of operations is vLLM's: penalties, temperature, then min-p, top-k and top-p.
 """
 
 from collections import Counter
@@ -14,6 +14,7 @@ from torch import Tensor
 from shared.messages import Sampling
 
 _MASK64 = (1 << 64) - 1
+_LEAST_TEMPERATURE = torch.finfo(torch.float32).tiny
 _NUCLEUS_CANDIDATES = 1024  # top-p rows whose nucleus is larger are sorted whole
 
 
@@ -70,8 +71,9 @@ def _draw(logits: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
     """logits: [num_rows, vocab_size] float32 -> [num_rows] int64."""
     device = logits.device
     samplings = [row.sampling for row in rows]
-    temperatures = torch.tensor([s.temperature for s in samplings], device=device)
-    probs = torch.softmax(logits / temperatures[:, None], -1)
+    temperatures = torch.tensor([s.temperature for s in samplings], device=device).clamp_(min=_LEAST_TEMPERATURE)
+    below_max = logits - logits.amax(-1, keepdim=True)  # or a tiny temperature would make infinities of logits
+    probs = torch.softmax(below_max / temperatures[:, None], -1)
     for i, sampling in enumerate(samplings):
         _keep(probs[i], sampling)
     uniforms = torch.tensor(
@@ -85,18 +87,18 @@ def _draw(logits: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
 
 
 def _keep(probs: Tensor, sampling: Sampling) -> None:
-    """Zeroes what top-k, top-p and min-p exclude. probs: [vocab_size] float32, in place.
+    """Zeroes what min-p, top-k and top-p exclude. probs: [vocab_size] float32, in place.
 
     Ties at a border are kept, so that the result does not depend on an order among equals.
     """
     vocab_size = probs.shape[0]
     threshold = torch.zeros((), device=probs.device)
+    if sampling.min_p > 0.0:
+        threshold = probs.max() * sampling.min_p
     if 0 < sampling.top_k < vocab_size:
-        threshold = torch.topk(probs, sampling.top_k).values[-1]
+        threshold = torch.maximum(threshold, torch.topk(probs, sampling.top_k).values[-1])
     if sampling.top_p < 1.0:
         threshold = torch.maximum(threshold, _nucleus_threshold(probs, threshold, sampling.top_p))
-    if sampling.min_p > 0.0:
-        threshold = torch.maximum(threshold, probs.max() * sampling.min_p)
     probs[probs < threshold] = 0.0
 
 
