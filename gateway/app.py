@@ -26,7 +26,7 @@ from shared.catalogue import open_catalogue
 from shared.config import Config
 from shared.ids import OwnerId, new_id
 
-SHUTDOWN_GRACE_S: Final = 1.5  # for running requests to end, and as long again once they are cancelled
+SHUTDOWN_GRACE_S: Final = 1.5  # for running requests to end, and then to say that they were ended
 _TOMBSTONES_PER_REQUEST: Final = 4
 
 
@@ -59,5 +59,6 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
         for part in (texts.running(), models.running(), owner.running(), bus_front.running()):
             await stack.enter_async_context(part)
         await stack.enter_async_context(server.serving(http, bound, SHUTDOWN_GRACE_S))
+        stack.push_async_callback(pipeline.drain, SHUTDOWN_GRACE_S)
         host, port = bound.getsockname()[:2]
         yield Gateway(owner_id, host, port, pipeline)

@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 BEAT_S: Final = 1.0
 MAX_MISSED_BEATS: Final = 5
 _MAX_MESSAGE_CHARS: Final = 1000
+_LAST_WORDS_S: Final = 1.0
 
 CallKey = tuple[ClientId, CallId]
 
@@ -34,7 +35,6 @@ class BusFront:
         self._clock = clock
         self._calls: dict[CallKey, asyncio.Task[None]] = {}
         self._heard_at_s: dict[ClientId, float] = {}  # clients with calls
-        self._is_stopping = False
         self._tasks: asyncio.TaskGroup
 
     @asynccontextmanager
@@ -49,9 +49,10 @@ class BusFront:
             try:
                 yield
             finally:
-                self._is_stopping = True
                 for subscription in subscriptions:
                     await subscription.unsubscribe()
+                if self._calls:  # the pipeline has ended them, and they are saying so
+                    await asyncio.wait(self._calls.values(), timeout=_LAST_WORDS_S)
                 for task in (watch, *self._calls.values()):
                     task.cancel()
 
@@ -122,11 +123,6 @@ class BusFront:
             await self._say_failure(subject, self._failure(generate.call_id, number + 1, error))
         except BusError as error:
             _log.warning("call %s ended: %s", call.call_id, error)
-        except asyncio.CancelledError:
-            if self._is_stopping:
-                stopping = RequestError(ErrorCode.UNAVAILABLE, "The gateway is stopping.", retry_after_s=1.0)
-                await self._say_failure(subject, self._failure(generate.call_id, number + 1, stopping))
-            raise
         except Exception as error:
             _log.error("call %s failed: %s", call.call_id, type(error).__name__)
             failure = RequestError(ErrorCode.INTERNAL, "The gateway failed on this call.")

@@ -85,6 +85,15 @@ class Ledger:
         self._tombstones.add(request_id, sequence.attempt, model, now_s)
         return [self._cancel(request_id, sequence.attempt, model, sequence.place)]
 
+    def end_all(self, error: RequestError, now_s: float) -> list[Act]:
+        """This gateway stops."""
+        acts: list[Act] = []
+        for request_id, sequence in list(self._sequences.items()):
+            acts += self.cancel(request_id, now_s)
+            sequence.ended = error
+            sequence.wake()
+        return acts
+
     def fail(self, request_id: RequestId, attempt: int, error: RequestError) -> None:
         """It could not be submitted."""
         if sequence := self._current(request_id, attempt):

@@ -102,6 +102,12 @@ class Owner:
             task.cancel()  # or the Submit could follow the Cancel
         self._perform(self._ledger.cancel(request_id, self._clock()))
 
+    def end_all(self, error: RequestError) -> None:
+        """Every reader hears the error, every worker and router is told to stop."""
+        for task in self._submits.values():
+            task.cancel()
+        self._perform(self._ledger.end_all(error, self._clock()))
+
     def announce(self, finished: RequestFinished) -> None:
         self._sender.put(subjects.EVENT_REQUEST_FINISHED, finished)
 

@@ -89,6 +89,9 @@ class Pipeline:
         self._max_requests = max_requests
         self._clock = clock
         self._num_open = 0  # sequences from admission to the end of their call
+        self._is_draining = False
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
 
     @property
     def num_open(self) -> int:
@@ -103,16 +106,39 @@ class Pipeline:
         try:
             yield await self._begin(call, choices)
         finally:
-            self._num_open -= num
             for choice in choices:
                 choice.close()
+            self._release(num)
+
+    async def drain(self, grace_s: float) -> None:
+        """Refuses new calls and waits for the running ones; those that last longer end with an error."""
+        self._is_draining = True
+        if not await self._becomes_idle(grace_s):
+            self._owner.end_all(stopping())
+            await self._becomes_idle(grace_s)
+
+    async def _becomes_idle(self, timeout_s: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._is_idle.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def _admit(self, num: int) -> None:
+        if self._is_draining:
+            raise stopping()
         if not 1 <= num <= MAX_PROMPTS:
             raise checks.invalid(f"A request may have 1 to {MAX_PROMPTS} prompts, got {num}.", "prompt")
         if self._num_open + num > self._max_requests:
             raise RequestError(ErrorCode.OVERLOADED, "Too many requests are in flight.", retry_after_s=1.0)
         self._num_open += num
+        self._is_idle.clear()
+
+    def _release(self, num: int) -> None:
+        self._num_open -= num
+        if self._num_open == 0:
+            self._is_idle.set()
 
     async def _begin(self, call: Call, choices: list[Choice]) -> Generation:
         model = self._models.get(call.model)
@@ -172,3 +198,7 @@ class Pipeline:
         if isinstance(encoded, TooLong):
             raise checks.context_exceeded(context_length, encoded.num_tokens)
         return encoded
+
+
+def stopping() -> RequestError:
+    return RequestError(ErrorCode.UNAVAILABLE, "The gateway is stopping.", retry_after_s=1.0)

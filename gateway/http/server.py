@@ -49,7 +49,7 @@ def build(config: GatewayConfig, generate: GenerateRoutes, status: StatusRoutes)
 
 @asynccontextmanager
 async def serving(app: web.Application, bound: socket.socket, grace_s: float) -> AsyncIterator[None]:
-    """Afterwards new connections are refused; running requests have `grace_s` to end, then are cancelled."""
+    """At the end, running requests have `grace_s` before they are cancelled."""
     # Without handler_cancellation a client that leaves while it waits is noticed only at the next write.
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=grace_s)
     await runner.setup()

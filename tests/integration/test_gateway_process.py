@@ -50,6 +50,11 @@ async def gateway_process(config: Config) -> AsyncIterator[Running]:
             await process.wait()
 
 
+async def is_ready(http: aiohttp.ClientSession) -> bool:
+    async with http.get("/ready") as response:
+        return response.status == 200
+
+
 @pytest.fixture
 def config(tmp_path: Path, broker: EmbeddedBroker) -> Config:
     return msgspec.structs.replace(make_config(tmp_path, GatewayConfig(port=0)), bus=broker.config("gateway"))
@@ -67,7 +72,6 @@ async def test_both_fronts_serve_and_sigterm_ends_it_cleanly(
 ) -> None:
     worker.answer = lambda submit: [*encode("fox dog"), 1]
     async with gateway_process(config) as running, aiohttp.ClientSession(running.url) as http:
-        await worker.beat()
         async with http.post("/v1/completions", data=ASKED) as response:
             body = await response.read()
         assert response.status == 200
@@ -75,8 +79,9 @@ async def test_both_fronts_serve_and_sigterm_ends_it_cleanly(
         async with KottosClient(broker.config("client")) as client:
             pieces = [piece async for piece in client.generate(BASE, text="x")]
         assert "".join(piece.text for piece in pieces) == "fox dog"
-        async with http.get("/ready") as response:
-            assert response.status == 200
+        async with asyncio.timeout(10):
+            while not await is_ready(http):
+                await worker.beat()
         with watch(*descendants(running.process.pid)) as children:
             running.process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(10):
@@ -86,18 +91,40 @@ async def test_both_fronts_serve_and_sigterm_ends_it_cleanly(
                 await child.wait_end()
 
 
-async def test_sigterm_cancels_what_still_runs_after_its_grace(config: Config, worker: ScriptedWorker) -> None:
+async def test_sigterm_ends_what_outlasts_its_grace_with_an_error(
+    config: Config, worker: ScriptedWorker, broker: EmbeddedBroker
+) -> None:
+    async with (
+        gateway_process(config) as running,
+        aiohttp.ClientSession(running.url) as http,
+        KottosClient(broker.config("client")) as client,
+    ):
+        asking = asyncio.create_task(http.post("/v1/completions", data=ASKED))
+        calling = asyncio.ensure_future(anext(client.generate(BASE, text="x")))
+        submits = await worker.wait_for(Submit, 2)
+        for submit in submits:
+            await worker.say(submit.request_id, *encode("fox"))
+        async with await asking as response:
+            running.process.terminate()
+            body = await response.read()
+        assert b"fox" in body
+        assert b"The gateway is stopping" in body
+        assert body.endswith(b"data: [DONE]\n\n")
+        assert (await calling).text == "fox"
+        cancels = await worker.wait_for(Cancel, 2)
+        assert {cancel.request_id for cancel in cancels} == {submit.request_id for submit in submits}
+        async with asyncio.timeout(10):
+            assert await running.process.wait() == 0
+
+
+async def test_sigterm_lets_a_short_request_end(config: Config, worker: ScriptedWorker) -> None:
     async with gateway_process(config) as running, aiohttp.ClientSession(running.url) as http:
         asking = asyncio.create_task(http.post("/v1/completions", data=ASKED))
         [submit] = await worker.wait_for(Submit)
-        await worker.say(submit.request_id, *encode("fox"))
+        running.process.terminate()
+        await worker.say(submit.request_id, *encode("fox"), ended=Ended("stop"))
         async with await asking as response:
-            assert b"fox" in await response.content.readline()
-            running.process.terminate()
-            [cancel] = await worker.wait_for(Cancel)
-            assert cancel.request_id == submit.request_id
-            async with asyncio.timeout(10):
-                assert await running.process.wait() == 0
+            assert b'"finish_reason":"stop"' in await response.read()
 
 
 async def test_a_stream_survives_a_restart_of_the_broker(

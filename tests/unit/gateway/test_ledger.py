@@ -361,3 +361,13 @@ def test_a_lost_cancel_is_repeated_when_its_tokens_come_on() -> None:
     desk.now_s += 2.0
     assert desk.frame(2, tokens(1, 11)) == [Cancel(R, 0, OWNER, MODEL, WORKER)]
     assert desk.frame(3, tokens(2, ended="cancelled")) == [EndAck(OWNER, (R,))]
+
+
+def test_a_gateway_that_stops_ends_all_with_an_error_and_cancels() -> None:
+    desk = Desk()
+    sequences = [desk.running("a"), desk.open("b")]
+    error = RequestError(ErrorCode.UNAVAILABLE, "stopping")
+    cancels = published(desk.ledger.end_all(error, desk.now_s))
+    assert [type(cancel) for cancel in cancels] == [Cancel, Cancel]
+    assert [sequence.ended for sequence in sequences] == [error, error]
+    assert (desk.num_wakes, len(desk.ledger)) == (2, 0)

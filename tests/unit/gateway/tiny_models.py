@@ -89,4 +89,5 @@ def import_model(config: Config, name: str, **about: int | bool) -> None:
     folder = open_catalogue(config)[ModelName(name)].folder
     model_card = card(**about)  # type: ignore[arg-type]
     write_text_assets(folder, has_chat_template=model_card.has_chat_template)
-    (folder / "card.json").write_bytes(msgspec.json.encode(model_card))
+    (folder / "card.new").write_bytes(msgspec.json.encode(model_card))
+    (folder / "card.new").rename(folder / "card.json")  # a gateway may be looking
