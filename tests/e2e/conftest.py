@@ -1,0 +1,37 @@
+"""The whole stack as processes, with both demo models, once per session."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+from openai import AsyncOpenAI
+
+from benchmarks.served import Served, serve
+from tests.e2e.driving import open_client
+
+
+def serve_demo(device_memory: str, temp: Path) -> AbstractContextManager[Served]:
+    """One thread each: steps on all cores collapse when anything else runs beside them."""
+    settings = {"KOTTOS_WORKER_NUM_THREADS": "1"}
+    return serve("--demo", "--device-memory", device_memory, log_path=temp / "log", settings=settings)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Both models are resident."""
+    with serve_demo("2GiB", tmp_path_factory.mktemp("stack")) as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def small_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Only one of the models fits into the device's memory at a time."""
+    with serve_demo("760MiB", tmp_path_factory.mktemp("small_stack")) as served:
+        yield served
+
+
+@pytest.fixture
+async def client(stack: Served) -> AsyncIterator[AsyncOpenAI]:
+    async with open_client(stack) as client:
+        yield client
