@@ -16,6 +16,7 @@ from typing import Self
 
 from cli.backoff import Backoff
 from shared.child import dies_with_parent
+from shared.entry import EXIT_REFUSED
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +30,17 @@ class Service:
     environ: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class _Fate:
+    """What became of a process."""
+
+    text: str
+    refused: bool = False
+
+    def __str__(self) -> str:
+        return self.text
+
+
 class Supervisor:
     """Owns the processes it starts; groups of them stop in the reverse of the order in which they were started."""
 
@@ -36,6 +48,7 @@ class Supervisor:
         self._stop_timeout_s = stop_timeout_s
         self._new_backoff = new_backoff
         self._groups: list[list[_Keeper]] = []
+        self._refused = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         return self
@@ -47,9 +60,13 @@ class Supervisor:
 
     def start(self, services: Sequence[Service]) -> None:
         """Starts a group and keeps it running; returns at once."""
-        self._groups.append([_Keeper(service, self._new_backoff()) for service in services])
+        self._groups.append([_Keeper(service, self._new_backoff(), self._refused) for service in services])
         for keeper in self._groups[-1]:
             keeper.start()
+
+    async def refused(self) -> None:
+        """Returns once a service has refused its configuration: starting it again would change nothing."""
+        await self._refused.wait()
 
     async def stop(self) -> None:
         """Group by group: SIGTERM, then SIGKILL for what is left after the time limit."""
@@ -71,10 +88,11 @@ class Supervisor:
 class _Keeper:
     """One process at a time: the first and those that replace it."""
 
-    def __init__(self, service: Service, backoff: Backoff) -> None:
+    def __init__(self, service: Service, backoff: Backoff, refused: asyncio.Event) -> None:
         self.service = service
         self.pid: int | None = None  # while it runs
         self._backoff = backoff
+        self._refused = refused
         self._end_signal: signal.Signals | None = None
         self._ending = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -109,13 +127,16 @@ class _Keeper:
             if self._ending.is_set():
                 _log.info("%s %s", self.service.name, fate)
                 return
+            if fate.refused:
+                self._refused.set()
+                return
             delay_s = self._backoff.delay_s(clock() - started_at_s)
             _log.error("%s %s; starting it again in %.1f s", self.service.name, fate, delay_s)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ending.wait(), delay_s)
+                async with asyncio.timeout(delay_s):
+                    await self._ending.wait()
 
-    async def _run_once(self) -> str:
-        """What became of the process."""
+    async def _run_once(self) -> _Fate:
         try:
             process = await asyncio.create_subprocess_exec(
                 *self.service.command,
@@ -125,7 +146,7 @@ class _Keeper:
                 preexec_fn=dies_with_parent(),
             )
         except OSError as error:
-            return f"can't be started: {error}"
+            return _Fate(f"can't be started: {error}")
         self.pid = process.pid
         try:
             _log.info("%s started as process %d", self.service.name, process.pid)
@@ -138,10 +159,10 @@ class _Keeper:
                 os.killpg(process.pid, signal.SIGKILL)  # its own children
 
 
-def _fate(return_code: int) -> str:
+def _fate(return_code: int) -> _Fate:
     if return_code >= 0:
-        return f"ended with exit code {return_code}"
+        return _Fate(f"ended with exit code {return_code}", refused=return_code == EXIT_REFUSED)
     try:
-        return f"was ended by {signal.Signals(-return_code).name}"
+        return _Fate(f"was ended by {signal.Signals(-return_code).name}")
     except ValueError:  # a real-time signal
-        return f"was ended by signal {-return_code}"
+        return _Fate(f"was ended by signal {-return_code}")

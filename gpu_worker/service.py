@@ -39,7 +39,7 @@ QUANTUM_BYTES: Final = 4096  # of KV block ids
 
 
 class WorkerService:
-    """`run` until cancelled. Models become available one by one as they are imported and built."""
+    """Models become available one by one as they are imported and built."""
 
     def __init__(self, config: Config, worker: WorkerId, bus: Bus) -> None:
         self._config = config
@@ -77,13 +77,19 @@ class WorkerService:
             return UnifiedWeights(self._cache)
         return ArenaWeights(self._device.allocate(budget.weight_bytes))
 
-    async def run(self) -> None:
-        await self._bus.subscribe(subjects.worker(self._worker), self._on_message)
-        await self._bus.subscribe(subjects.BEAT_OWNER, self._on_message)
+    async def run(self, stopping: asyncio.Event) -> None:
+        """On a started bus, until `stopping` is set. Owners see it gone and submit what runs elsewhere."""
+        subscriptions = [
+            await self._bus.subscribe(subjects.worker(self._worker), self._on_message),
+            await self._bus.subscribe(subjects.BEAT_OWNER, self._on_message),
+        ]
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._beat())
-            tasks.create_task(self._load_models())
-            tasks.create_task(self._engine.run())
+            loops = [tasks.create_task(loop) for loop in (self._beat(), self._load_models(), self._engine.run())]
+            await stopping.wait()
+            for subscription in subscriptions:
+                await subscription.unsubscribe()
+            for loop in loops:
+                loop.cancel()
 
     def _on_message(self, message: AnyMessage) -> None:
         match message:
@@ -101,6 +107,9 @@ class WorkerService:
             except KottosError as error:
                 log.error("model %s is not served: %s", name, error)
                 self._failed[name] = str(error)
+            except Exception as error:  # transformers may raise anything; the other models are well
+                log.exception("model %s is not served", name)
+                self._failed[name] = f"{type(error).__name__} while loading it"
             await self._send_beat()
 
     async def _load(self, name: ModelName, entry: ModelEntry) -> None:
@@ -119,7 +128,7 @@ class WorkerService:
         bound = await asyncio.to_thread(build_module, entry.folder, manifest)
         executor = Executor(self._device, bound, self._kv_region, layout_of_kv)
         self._store.add(name, entry.weights_folder(layout, dtype) / "weights.bin", manifest.blob_bytes)
-        await self._store.blob(name)
+        await self._store.preload(name)
         max_tokens = min(card.context_length, self._pool.capacity_blocks(shape) * self._device.block_tokens)
         self._roster.models[name] = ServedModel(name, executor, shape, self._pool, self._weights, max_tokens)
         log.info("model %s is ready: %d MiB of weights", name, manifest.blob_bytes >> 20)

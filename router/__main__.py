@@ -2,25 +2,18 @@
 
 import asyncio
 import logging
-import signal
 import sys
 
-import uvloop
-
 from router.service import Router
-from shared import log
 from shared.bus import NatsBus
-from shared.config import Config, load_config
-from shared.errors import KottosError
+from shared.config import Config
+from shared.entry import run_service
 from shared.ids import Incarnation, new_id
 
 _log = logging.getLogger("router")
 
 
-async def run(config: Config) -> None:
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+async def serve(config: Config, stopping: asyncio.Event) -> None:
     bus = NatsBus(config.bus, "router")
     await bus.start()
     try:
@@ -32,16 +25,5 @@ async def run(config: Config) -> None:
         await bus.close()
 
 
-def main() -> int:
-    try:
-        config = load_config()
-        log.setup("router", config.log_level)
-        uvloop.run(run(config))
-    except KottosError as error:
-        print(f"router: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_service("router", serve))

@@ -80,7 +80,7 @@ class TinyModels:
             model = transformers.AutoModelForCausalLM.from_pretrained(source.path, dtype=torch.float32)
             model.generation_config.eos_token_id = None
             self._references[source.name] = model.eval()
-        output = self._references[source.name].generate(
+        output = self._references[source.name].generate(  # type: ignore[operator]
             torch.tensor([list(prompt)]), max_new_tokens=num_tokens, do_sample=False, pad_token_id=0
         )
         return output[0, len(prompt) :].tolist()
@@ -205,7 +205,7 @@ async def running_worker(config: Config, *, owner_beats: bool = True) -> AsyncIt
     for subject in (subjects.owner(OWNER), subjects.BEAT_WORKER, subjects.EVENT_MODEL_SWITCHED):
         await bus.subscribe(subject, harness.on_message)
     service = WorkerService(config, WORKER, worker_bus)
-    tasks = [asyncio.create_task(service.run())]
+    tasks = [asyncio.create_task(service.run(asyncio.Event()))]
     if owner_beats:
         tasks.append(asyncio.create_task(_beat(bus)))
     try:
