@@ -75,10 +75,18 @@ async def _serve(config: Config, supervisor: Supervisor) -> None:
             buses = await _start_broker(config.bus, environ, folder, supervisor)
             for group in service_groups(config, buses, environ):
                 supervisor.start(group)
-            url = base_url(config.gateway.host, config.gateway.port)
             client_env = write_client_env(folder, buses["client"]) if "client" in buses else None
-            print(banner(url, await wait_ready(url, config), client_env), flush=True)
-            await asyncio.Event().wait()
+            greeting = asyncio.create_task(_greet(config, client_env))
+            try:
+                await supervisor.refused()
+            finally:
+                greeting.cancel()
+            raise ConfigError("a service refuses this configuration; its reason is above")
+
+
+async def _greet(config: Config, client_env: Path | None) -> None:
+    url = base_url(config.gateway.host, config.gateway.port)
+    print(banner(url, await wait_ready(url, config), client_env), flush=True)
 
 
 async def _prepare(config: Config, environ: Mapping[str, str], console: Console) -> Config:

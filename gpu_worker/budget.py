@@ -9,7 +9,7 @@ from shared.units import format_size
 
 _KV_SHARE: Final = 0.2  # of the device's memory, or of the machine's where they are one
 _MAX_DEFAULT_KV_BYTES: Final = 4 << 30
-_HOST_SHARE: Final = 0.5
+_HOST_SHARE: Final = 0.5  # of what devices leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +22,20 @@ class Budget:
 
 def plan_budget(config: WorkerConfig, limit_bytes: int) -> Budget:
     """limit_bytes: what all workers of this machine may use together. Raises ConfigError with the numbers."""
-    own_bytes = limit_bytes // config.num_workers
     unified = config.device_memory_bytes == 0
-    device_bytes = own_bytes if unified else config.device_memory_bytes
+    device_bytes = limit_bytes // config.num_workers if unified else config.device_memory_bytes
     kv_bytes = config.kv_memory_bytes or min(int(device_bytes * _KV_SHARE), _MAX_DEFAULT_KV_BYTES)
     weight_bytes = 0 if unified else device_bytes - kv_bytes
-    host_bytes = config.host_memory_bytes or int(own_bytes * _HOST_SHARE)
     if not unified and weight_bytes <= 0:
         raise ConfigError(
             f"worker.kv_memory_bytes = {format_size(kv_bytes)} leaves nothing for weights in "
             f"worker.device_memory_bytes = {format_size(device_bytes)}"
         )
-    # Unified workers of one host share the cached blobs' pages, so these count once for all of them.
-    total_bytes = (kv_bytes + weight_bytes) * config.num_workers + host_bytes
-    if total_bytes > limit_bytes:
+    left_bytes = limit_bytes - (kv_bytes + weight_bytes) * config.num_workers
+    # The workers of a host map the same pages of a blob, so the cache counts once for all of them.
+    host_bytes = config.host_memory_bytes or int(left_bytes * _HOST_SHARE)
+    if host_bytes > left_bytes or left_bytes <= 0:
+        total_bytes = limit_bytes - left_bytes + config.host_memory_bytes
         raise ConfigError(
             f"{format_size(total_bytes)} are configured, this machine allows {format_size(limit_bytes)}: lower "
             "worker.device_memory_bytes, worker.kv_memory_bytes, worker.host_memory_bytes or worker.num_workers"

@@ -64,7 +64,7 @@ class RouterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: Literal["cpu", "cuda"] = "cpu"
     device_memory_bytes: Bytes = 0  # 0 on cpu: unified memory, weights stay in the host cache
-    host_memory_bytes: Bytes = 0  # budget of the host model cache; 0: half of the memory limit
+    host_memory_bytes: Bytes = 0  # budget of the host model cache; 0: half of what the devices leave
     kv_memory_bytes: Bytes = 0  # 0: 20 % of the device memory (or of the memory limit when unified), 4 GiB at most
     slab_bytes: SomeBytes = 4 << 20
     dtype: Literal["bfloat16", "float32"] = "bfloat16"

@@ -17,7 +17,7 @@ def plan(limit_bytes: int, **worker: Any) -> Budget:
 
 
 def test_unified_memory_has_no_weight_region() -> None:
-    assert plan(10 * GIB) == Budget(unified=True, weight_bytes=0, kv_bytes=2 * GIB, host_bytes=5 * GIB)
+    assert plan(10 * GIB) == Budget(unified=True, weight_bytes=0, kv_bytes=2 * GIB, host_bytes=4 * GIB)
 
 
 def test_default_kv_memory_is_4_gib_at_most() -> None:
@@ -26,12 +26,12 @@ def test_default_kv_memory_is_4_gib_at_most() -> None:
 
 
 def test_workers_share_the_machine() -> None:
-    assert plan(20 * GIB, num_workers=2) == plan(10 * GIB)
+    assert plan(20 * GIB, num_workers=2) == Budget(unified=True, weight_bytes=0, kv_bytes=2 * GIB, host_bytes=8 * GIB)
 
 
 def test_device_memory_is_weights_and_kv() -> None:
     budget = plan(10 * GIB, device_memory_bytes=5 * GIB)
-    assert budget == Budget(unified=False, weight_bytes=4 * GIB, kv_bytes=GIB, host_bytes=5 * GIB)
+    assert budget == Budget(unified=False, weight_bytes=4 * GIB, kv_bytes=GIB, host_bytes=5 * GIB // 2)
     budget = plan(10 * GIB, device_memory_bytes=5 * GIB, kv_memory_bytes=2 * GIB, host_memory_bytes=GIB)
     assert budget == Budget(unified=False, weight_bytes=3 * GIB, kv_bytes=2 * GIB, host_bytes=GIB)
 
@@ -58,10 +58,11 @@ def test_kv_memory_must_leave_room_for_weights() -> None:
 @pytest.mark.parametrize(
     "worker",
     [
-        {"num_workers": 3, "device_memory_bytes": 3 * GIB},
-        {"num_workers": 3, "kv_memory_bytes": 3 * GIB},
+        {"num_workers": 3, "device_memory_bytes": 4 * GIB},
+        {"num_workers": 3, "kv_memory_bytes": 4 * GIB},
         {"kv_memory_bytes": GIB, "host_memory_bytes": 10 * GIB},
-        {"device_memory_bytes": 6 * GIB},  # and half of the machine for the host cache
+        {"device_memory_bytes": 6 * GIB, "host_memory_bytes": 5 * GIB},
+        {"device_memory_bytes": 10 * GIB},  # nothing left for the host cache
     ],
 )
 def test_what_the_machine_has_not_got_is_refused(worker: dict[str, Any]) -> None:
