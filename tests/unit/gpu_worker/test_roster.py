@@ -71,6 +71,7 @@ def decoding(worker: Worker, sequence: Sequence) -> None:
 def preempted(worker: Worker, sequence: Sequence) -> None:
     decoding(worker, sequence)
     worker.model.preempt(sequence)
+    assert (sequence.num_computed_tokens, sequence.block_ids, worker.pool.used_bytes) == (0, [], 0)
     waiting(worker, sequence)
 
 
