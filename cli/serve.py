@@ -25,7 +25,7 @@ from cli.run_dir import run_dir
 from cli.stack import service_groups
 from cli.supervisor import Service, Supervisor
 from shared.config import BusConfig, Config, check_runnable
-from shared.errors import ConfigError
+from shared.errors import ConfigError, KottosError
 from shared.machine import memory_limit_bytes
 
 _log = logging.getLogger(__name__)
@@ -76,12 +76,17 @@ async def _serve(config: Config, supervisor: Supervisor) -> None:
             for group in service_groups(config, buses, environ):
                 supervisor.start(group)
             client_env = write_client_env(folder, buses["client"]) if "client" in buses else None
-            greeting = asyncio.create_task(_greet(config, client_env))
             try:
-                await supervisor.refused()
-            finally:
-                greeting.cancel()
-            raise ConfigError("a service refuses this configuration; its reason is above")
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(_end_when_refused(supervisor))
+                    tasks.create_task(_greet(config, client_env))
+            except* KottosError as errors:
+                raise errors.exceptions[0] from None
+
+
+async def _end_when_refused(supervisor: Supervisor) -> None:
+    await supervisor.refused()
+    raise ConfigError("a service refuses this configuration; its reason is above")
 
 
 async def _greet(config: Config, client_env: Path | None) -> None:
