@@ -4,8 +4,9 @@ The module is built once on the meta device; `bind` points its tensors at a blob
 models moves pointers and never allocates. Buffers (rotary frequencies, embedding scales) lie in the blob as well.
 """
 
+import contextlib
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,23 +73,30 @@ class BoundModule:
             raise ModelError(f"the blob lacks {len(missing)} tensors of the model, e.g. {missing[0]}")
 
     def _install(self, entry: TensorEntry) -> Tensor:
-        shared: Tensor = torch.empty(0, dtype=getattr(torch, entry.dtype))
-        if self._is_parameter(entry.names[0]):
-            shared = nn.Parameter(shared, requires_grad=False)
+        shared: Tensor | None = None
         for name in entry.names:
-            owner_name, _, leaf = name.rpartition(".")
-            owner = self.module.get_submodule(owner_name)
-            if leaf in owner._parameters:
-                owner._parameters[leaf] = cast(nn.Parameter, shared)
-            elif leaf in owner._buffers:
-                owner._buffers[leaf] = shared
-            else:
-                raise ModelError(f"the model has no tensor {name}")
+            tensors, leaf = self._place(name)
+            expected = tensors[leaf]
+            if expected is None or tuple(expected.shape) != entry.shape:
+                shape = None if expected is None else list(expected.shape)
+                raise ModelError(f"tensor {name} has shape {list(entry.shape)} in the blob, {shape} in the model")
+            if shared is None:
+                shared = torch.empty(0, dtype=getattr(torch, entry.dtype))
+                if isinstance(expected, nn.Parameter):
+                    shared = nn.Parameter(shared, requires_grad=False)
+            tensors[leaf] = shared
+        assert shared is not None, "an entry has a name"
         return shared
 
-    def _is_parameter(self, name: str) -> bool:
+    def _place(self, name: str) -> tuple[dict[str, Any], str]:
+        """The module's table that holds the tensor, and its key there."""
         owner_name, _, leaf = name.rpartition(".")
-        return leaf in self.module.get_submodule(owner_name)._parameters
+        with contextlib.suppress(AttributeError):  # no such submodule
+            owner = self.module.get_submodule(owner_name)
+            for tensors in (owner._parameters, owner._buffers):
+                if leaf in tensors:
+                    return tensors, leaf
+        raise ModelError(f"the model has no tensor {name}")
 
     def bind(self, base: Tensor) -> None:
         """base: [blob_bytes] uint8 on the device. Does nothing when the model already lies there."""
