@@ -367,7 +367,10 @@ async def test_closing_leaves_no_task(broker: EmbeddedBroker) -> None:
     assert asyncio.all_tasks() == before
 
 
-async def test_closing_while_it_tries_to_reconnect_ends_in_time(broker: EmbeddedBroker) -> None:
+async def test_closing_while_it_tries_to_reconnect_ends_in_time(
+    broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.bus.BACKOFF_S", (0.001, 0.001))
     buses = [NatsBus(broker.config("worker"), "worker") for _ in range(20)]
     for bus in buses:
         await bus.start()
@@ -377,3 +380,4 @@ async def test_closing_while_it_tries_to_reconnect_ends_in_time(broker: Embedded
     async with asyncio.timeout(5):
         for bus in buses:
             await bus.close()
+    assert [task for task in asyncio.all_tasks() if task.get_name() == "bus worker"] == []
