@@ -137,7 +137,7 @@ async def test_a_client_that_leaves_before_its_first_token_frees_its_sequence(
     async with listening(stack) as events:
         asking = asyncio.create_task(client.completions.create(model=CHAT_MODEL, prompt=prompt, max_tokens=4000))
         async with asyncio.timeout(30):
-            while not events.switches():  # to this model: its prefill has begun
+            while not any(switch.model == CHAT_MODEL for switch in events.switches()):  # its prefill has begun
                 await complete(client, BASE_MODEL, PROMPT, max_tokens=1)
         asking.cancel()
         left = await events.finished(CHAT_MODEL)
