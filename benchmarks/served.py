@@ -53,6 +53,8 @@ def serve(*flags: str, log_path: Path, settings: Mapping[str, str] = _NO_SETTING
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def _parse_banner(lines: Iterable[str], pid: int) -> Served | None:
