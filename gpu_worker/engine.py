@@ -123,6 +123,8 @@ class Engine:
         planned = self._make_room(model, turn)
         if not planned:  # all of them gave way to sequences of other models
             return
+        self._num_steps += 1
+        model.last_step = self._num_steps  # a step that fails was its model's turn, too
         try:
             await self._activate(model)
             tokens = await self._step(model, planned)
@@ -225,14 +227,11 @@ class Engine:
             if part.sequence.first_step_at_s is None:
                 part.sequence.first_step_at_s = now_s
         parts = [part.step_part() for part in planned]
+        self._num_steps_since_copy += 1
         return await self._on_device(lambda: model.executor.step(parts))
 
     def _commit(self, planned: list[Planned], tokens: list[int | None]) -> None:
         now_s = self._clock()
-        self._num_steps += 1
-        self._num_steps_since_copy += 1
-        assert self._current is not None
-        self._roster.models[self._current].last_step = self._num_steps
         for part, token_id in zip(planned, tokens, strict=True):
             part.sequence.num_computed_tokens += part.num_tokens
             if token_id is not None:

@@ -1,0 +1,209 @@
+"""The token loop over stubs: what takes long is done at once, and each look at the clock takes a second."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from gpu_worker.device.base import SequenceSpan
+from gpu_worker.device.cpu import CpuDevice
+from gpu_worker.engine import Engine
+from gpu_worker.execution.executor import Executor, StepPart
+from gpu_worker.memory.slab_pool import SlabPool
+from gpu_worker.outbox import Outbox
+from gpu_worker.roster import Roster
+from gpu_worker.scheduling.policy import Limits
+from gpu_worker.scheduling.round_robin import RoundRobin
+from gpu_worker.sequence import Sequence as WorkerSequence
+from gpu_worker.served_model import ServedModel
+from gpu_worker.weights import Placement
+from shared import subjects
+from shared.ids import ModelName, RequestId
+from shared.memory_bus import MemoryBroker
+from shared.messages import AnyMessage, Frame, SequenceTokens
+from tests.unit.gpu_worker.stand_ins import BLOCK_TOKENS, LIFE, OWNER, WORKER, assign, cancel
+
+Step = Callable[[Sequence[StepPart]], list[int | None]]
+TIMEOUT_S = 10.0
+
+
+def tokens_of(parts: Sequence[StepPart]) -> list[int | None]:
+    """42 for each sequence that asks for a token."""
+    return [42 if part.sampling else None for part in parts]
+
+
+class StubExecutor:
+    def __init__(self, step: Step) -> None:
+        self.step = step
+
+    def bind(self, base: Tensor) -> None:
+        return None
+
+
+class StubWeights:
+    """Blobs, and a place for each of them."""
+
+    def is_resident(self, model: ModelName) -> bool:
+        return True
+
+    def place(self, model: ModelName, blob: Tensor, turn_order: Sequence[ModelName]) -> Placement:
+        return Placement(blob, None)
+
+    def drop(self, model: ModelName) -> None:
+        return None
+
+    async def blob(self, model: ModelName) -> Tensor:
+        return torch.empty(1, dtype=torch.uint8)
+
+
+class WatchedModel(ServedModel):
+    """Sets an event when a sequence gives back what it holds."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.stopped = asyncio.Event()
+
+    def stop(self, sequence: WorkerSequence) -> None:
+        super().stop(sequence)
+        self.stopped.set()
+
+
+class Running:
+    """An engine, its bus, and what its owner hears."""
+
+    def __init__(self, steps: dict[str, Step]) -> None:
+        broker = MemoryBroker()
+        self.bus, self.owner_bus = broker.connect(), broker.connect()
+        self.roster = Roster(Outbox(WORKER, LIFE), max_sequences=10)
+        self.pool = SlabPool(16, 1, 1)
+        weights = StubWeights()
+        seconds = itertools.count()
+        limits = Limits(max_step_tokens=8, max_running=4, turn_steps=2, block_tokens=BLOCK_TOKENS)
+        self.engine = Engine(
+            WORKER, self.bus, self.roster, RoundRobin(), limits, self.pool, weights, weights, CpuDevice(unified=True),
+            clock=lambda: float(next(seconds)),
+        )  # fmt: skip
+        for name, step in steps.items():
+            executor = cast(Executor, cast(Any, StubExecutor(step)))
+            self.model = WatchedModel(ModelName(name), executor, self.pool.register(1), self.pool, weights, 64)
+            self.roster.models[self.model.name] = self.model
+        self.heard: list[SequenceTokens] = []
+        self._ends: dict[RequestId, asyncio.Event] = {}
+
+    def submit(self, request: str, model: str, num_tokens: int) -> None:
+        self._ends[RequestId(request)] = asyncio.Event()
+        self.engine.receive(assign(request, model=model, max_tokens=num_tokens))
+
+    def on_message(self, message: AnyMessage) -> None:
+        if isinstance(message, Frame):
+            self.heard += message.sequences
+            for entry in message.sequences:
+                if entry.ended:
+                    self._ends[entry.request_id].set()
+
+    async def ended(self, request: str) -> None:
+        async with asyncio.timeout(TIMEOUT_S):
+            await self._ends[RequestId(request)].wait()
+
+    def num_tokens(self, request: str) -> int:
+        return sum(len(entry.token_ids) for entry in self.heard if entry.request_id == request)
+
+    def reasons(self) -> list[str]:
+        return [entry.ended.reason for entry in self.heard if entry.ended]
+
+
+@asynccontextmanager
+async def running(steps: dict[str, Step]) -> AsyncIterator[Running]:
+    worker = Running(steps)
+    await worker.bus.start()
+    await worker.owner_bus.start()
+    await worker.owner_bus.subscribe(subjects.owner(OWNER), worker.on_message)
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(worker.engine.run())
+        yield worker
+        task.cancel()
+
+
+async def test_prompts_in_chunks_then_token_by_token() -> None:
+    """3 tokens of prompt, 8 a step."""
+    spans: list[list[tuple[int, int]]] = []
+
+    def step(parts: Sequence[StepPart]) -> list[int | None]:
+        spans.append([(part.span.start, part.span.num_new) for part in parts])
+        assert all(len(part.token_ids) == part.span.num_new for part in parts)
+        assert all(len(part.span.block_ids) * BLOCK_TOKENS >= part.span.length for part in parts)
+        return tokens_of(parts)
+
+    async with running({"m": step}) as worker:
+        for request in "abc":
+            worker.submit(request, "m", num_tokens=2)
+        for request in "abc":
+            await worker.ended(request)
+    assert spans == [[(0, 3), (0, 3), (0, 2)], [(3, 1), (3, 1), (2, 1)], [(3, 1)]]
+    assert worker.reasons() == ["length"] * 3
+    assert worker.pool.used_bytes == 0
+
+
+async def test_an_owner_that_does_not_beat_is_freed() -> None:
+    async with running({"m": tokens_of}) as worker:
+        worker.submit("r", "m", num_tokens=40)
+        async with asyncio.timeout(TIMEOUT_S):
+            await worker.model.stopped.wait()
+    assert 0 < worker.num_tokens("r") < 10
+    assert worker.reasons() == []
+    assert worker.pool.used_bytes == 0
+
+
+async def test_a_worker_that_is_cut_off_does_not_blame_its_owners() -> None:
+    async with running({"m": tokens_of}) as worker:
+        worker.bus.disconnect()
+        worker.submit("r", "m", num_tokens=40)
+        async with asyncio.timeout(TIMEOUT_S):
+            await worker.model.stopped.wait()
+        worker.bus.reconnect()
+        await worker.ended("r")
+    assert (worker.num_tokens("r"), worker.reasons()) == (40, ["length"])
+
+
+async def test_a_model_whose_steps_fail_does_not_starve_others() -> None:
+    """Each failure is answered with a new request."""
+    num_failures = 0
+
+    def fail(parts: Sequence[StepPart]) -> list[int | None]:
+        nonlocal num_failures
+        num_failures += 1
+        loop.call_soon_threadsafe(worker.submit, f"bad-{num_failures}", "bad", 1)
+        raise RuntimeError("a secret")
+
+    loop = asyncio.get_running_loop()
+    async with running({"bad": fail, "good": tokens_of}) as worker:
+        worker.submit("bad-0", "bad", 1)
+        worker.submit("good", "good", num_tokens=4)
+        await worker.ended("good")
+    assert worker.num_tokens("good") == 4
+    assert 1 <= num_failures <= 6
+    errors = [entry.ended for entry in worker.heard if entry.ended and entry.ended.reason == "error"]
+    assert {error.message for error in errors} == {"the step failed"}
+
+
+async def test_what_arrives_during_a_step_takes_effect_after_it() -> None:
+    def step(parts: Sequence[StepPart]) -> list[int | None]:
+        spans.append(parts[0].span)
+        if len(spans) == 3:
+            loop.call_soon_threadsafe(worker.engine.receive, cancel("r"))
+            loop.call_soon_threadsafe(received.set)
+            assert asyncio.run_coroutine_threadsafe(received.wait(), loop).result(TIMEOUT_S)
+        return tokens_of(parts)
+
+    spans: list[SequenceSpan] = []
+    loop, received = asyncio.get_running_loop(), asyncio.Event()
+    async with running({"m": step}) as worker:
+        worker.submit("r", "m", num_tokens=40)
+        await worker.ended("r")
+    assert len(spans) == 3
+    assert (worker.num_tokens("r"), worker.reasons()) == (3, ["cancelled"])
+    assert worker.pool.used_bytes == 0
