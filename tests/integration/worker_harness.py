@@ -97,8 +97,9 @@ class Stream:
 
 
 class Harness:
-    def __init__(self, bus: MemoryBus) -> None:
+    def __init__(self, bus: MemoryBus, broker: MemoryBroker) -> None:
         self.bus = bus
+        self.broker = broker
         self.streams: dict[RequestId, Stream] = {}
         self.frames: list[Frame] = []
         self.switches: list[ModelSwitched] = []
@@ -128,7 +129,8 @@ class Harness:
 
     async def finish(self, request_id: RequestId) -> Stream:
         stream = self.streams[request_id]
-        await asyncio.wait_for(stream.done.wait(), TIMEOUT_S)
+        async with asyncio.timeout(TIMEOUT_S):
+            await stream.done.wait()
         return stream
 
     async def run_all(self, requests: Sequence[tuple[ModelSource, Sequence[int], int]]) -> list[list[int]]:
@@ -139,6 +141,9 @@ class Harness:
     async def cancel(self, request_id: RequestId, model: str, attempt: int = 0) -> None:
         message = Cancel(request_id, attempt, OWNER, ModelName(model), WORKER)
         await self.bus.publish(subjects.worker(WORKER), message)
+
+    async def acknowledge_end(self, request_id: RequestId) -> None:
+        await self.bus.publish(subjects.worker(WORKER), EndAck(OWNER, (request_id,)))
 
     async def resend(self, request_id: RequestId, first: int, attempt: int = 0) -> None:
         await self.bus.publish(subjects.worker(WORKER), Resend(OWNER, request_id, attempt, first))
@@ -179,15 +184,16 @@ class Harness:
 
     def _on_tokens(self, entry: SequenceTokens) -> None:
         stream = self.streams[entry.request_id]
-        known = len(stream.tokens) - entry.first
-        stream.tokens += entry.token_ids[max(0, known) :]
+        num_known = len(stream.tokens) - entry.first
+        if num_known < 0:  # a frame was lost; whoever wants the tokens asks again
+            return
+        stream.tokens += entry.token_ids[num_known:]
         stream.changed.set()
         if entry.ended is not None:
             stream.ended = entry.ended
             stream.done.set()
             if self.acknowledge:
-                ack = EndAck(OWNER, (entry.request_id,))
-                asyncio.get_running_loop().create_task(self.bus.publish(subjects.worker(WORKER), ack))
+                asyncio.get_running_loop().create_task(self.acknowledge_end(entry.request_id))
 
     async def _notify(self) -> None:
         async with self._beats:
@@ -201,7 +207,7 @@ async def running_worker(config: Config, *, owner_beats: bool = True) -> AsyncIt
     worker_bus, bus = broker.connect("worker"), broker.connect("owner")
     await worker_bus.start()
     await bus.start()
-    harness = Harness(bus)
+    harness = Harness(bus, broker)
     for subject in (subjects.owner(OWNER), subjects.BEAT_WORKER, subjects.EVENT_MODEL_SWITCHED):
         await bus.subscribe(subject, harness.on_message)
     service = WorkerService(config, WORKER, worker_bus)
