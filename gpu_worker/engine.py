@@ -197,7 +197,7 @@ class Engine:
 
     async def _activate(self, model: ServedModel) -> None:
         """Points the model's parameters at its weights, which are copied in first where they are not resident."""
-        decided_at_s = self._clock()
+        decided_at_s, was_resident = self._clock(), model.is_resident
         blob = await self._blobs.blob(model.name)
         placement = self._weights.place(model.name, blob, self._policy.turn_order(self._view()))
         if placement.source is not None:
@@ -206,6 +206,7 @@ class Engine:
             except BaseException:
                 self._weights.drop(model.name)
                 raise
+        if not was_resident:  # in unified memory, reading a blob in is the copy
             self._num_steps_since_copy = 0
         model.executor.bind(placement.base)
         if model.name != self._current:
@@ -214,8 +215,8 @@ class Engine:
                     worker=self._worker,
                     model=model.name,
                     previous=self._current,
-                    kind="resident" if placement.source is None else "copied",
-                    copied_bytes=placement.copied_bytes,
+                    kind="resident" if was_resident else "copied",
+                    copied_bytes=0 if was_resident else blob.numel(),
                     waited_s=self._clock() - decided_at_s,
                 )
             )

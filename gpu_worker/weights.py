@@ -22,10 +22,6 @@ class Placement:
     base: Tensor  # [blob_bytes] uint8, device
     source: Tensor | None  # [blob_bytes] uint8, host; None: the weights are there
 
-    @property
-    def copied_bytes(self) -> int:
-        return 0 if self.source is None else self.source.numel()
-
     def copy(self, device: Device) -> None:
         """Returns when the bytes are there."""
         if self.source is not None:

@@ -13,7 +13,7 @@ from gpu_worker.execution.probe import probe
 from gpu_worker.importer.job import run_import
 from gpu_worker.service import QUANTUM_BYTES, WorkerService
 from shared import subjects
-from shared.catalogue import is_imported, open_catalogue, read_card
+from shared.catalogue import PLAIN_LAYOUT, ModelEntry, is_imported, open_catalogue, read_card, read_manifest
 from shared.config import Config, ModelSource, WorkerConfig
 from shared.ids import Incarnation, ModelName, OwnerId, RequestId, WorkerId
 from shared.memory_bus import MemoryBroker, MemoryBus
@@ -62,17 +62,24 @@ class TinyModels:
             worker=WorkerConfig(**{**settings, **worker}),  # type: ignore[arg-type]
         )
         for entry in open_catalogue(config).values():
-            if not is_imported(entry, "plain", config.worker.dtype):
+            if not is_imported(entry, PLAIN_LAYOUT, config.worker.dtype):
                 entry.folder.parent.mkdir(parents=True, exist_ok=True)
                 run_import(entry, config.worker.dtype, probe, lambda progress: None)
         return config
 
+    def blob_bytes(self, source: ModelSource) -> int:
+        manifest = read_manifest(self._entry(source), PLAIN_LAYOUT, "float32")
+        assert manifest is not None
+        return manifest.blob_bytes
+
     def block_bytes(self, source: ModelSource) -> int:
         """Of a KV block as the pool hands it out."""
-        entry = open_catalogue(self.config([source]))[ModelName(source.name)]
-        card = read_card(entry)
+        card = read_card(self._entry(source))
         assert card is not None
         return -(-card.kv.token_bytes(itemsize=4) * 16 // QUANTUM_BYTES) * QUANTUM_BYTES
+
+    def _entry(self, source: ModelSource) -> ModelEntry:
+        return open_catalogue(self.config([source]))[ModelName(source.name)]
 
     def generate(self, source: ModelSource, prompt: Sequence[int], num_tokens: int) -> list[int]:
         """What transformers' own greedy generation says, alone."""
