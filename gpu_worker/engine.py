@@ -196,31 +196,37 @@ class Engine:
         return victim
 
     async def _activate(self, model: ServedModel) -> None:
-        """Points the model's parameters at its weights, which are copied in first where they are not resident."""
-        decided_at_s, was_resident = self._clock(), model.is_resident
-        blob = await self._blobs.blob(model.name)
-        placement = self._weights.place(model.name, blob, self._policy.turn_order(self._view()))
-        if placement.source is not None:
-            try:
-                await self._on_device(lambda: placement.copy(self._device))
-            except BaseException:
-                self._weights.drop(model.name)
-                raise
-        if not was_resident:  # in unified memory, reading a blob in is the copy
-            self._num_steps_since_copy = 0
-        model.executor.bind(placement.base)
+        """Points the model's parameters at its weights, which are brought in first where they are not resident."""
+        decided_at_s, copied_bytes = self._clock(), 0
+        base = self._weights.resident(model.name)
+        if base is None:
+            base = await self._bring_in(model.name)
+            copied_bytes = base.numel()
+        model.executor.bind(base)
         if model.name != self._current:
             self._events.append(
                 ModelSwitched(
                     worker=self._worker,
                     model=model.name,
                     previous=self._current,
-                    kind="resident" if was_resident else "copied",
-                    copied_bytes=0 if was_resident else blob.numel(),
+                    kind="copied" if copied_bytes else "resident",
+                    copied_bytes=copied_bytes,
                     waited_s=self._clock() - decided_at_s,
                 )
             )
             self._current = model.name
+
+    async def _bring_in(self, model: ModelName) -> Tensor:
+        """[blob_bytes] uint8, device. In unified memory, reading the blob in is all of it."""
+        blob = await self._blobs.blob(model)
+        placement = self._weights.place(model, blob, self._policy.turn_order(self._view()))
+        try:
+            await self._on_device(lambda: placement.copy(self._device))
+        except BaseException:
+            self._weights.drop(model)
+            raise
+        self._num_steps_since_copy = 0
+        return placement.base
 
     async def _step(self, model: ServedModel, planned: list[Planned]) -> list[int | None]:
         now_s = self._clock()

@@ -3,10 +3,14 @@
 import asyncio
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor
 
+from gpu_worker import model_store
+from gpu_worker.host_cache import map_blob
 from shared.config import ModelSource
 from shared.ids import RequestId
 from tests.integration.step_gate import gated_steps
@@ -79,6 +83,31 @@ async def test_unified_memory_with_a_host_cache_for_one(
         lengths = [len(list(group)) for _, group in itertools.groupby(turns(harness, ids))]
         assert lengths == [1, *[2] * (NUM_TOKENS - 1), 1]  # the first was preloaded, no copy came before it
         assert {switch.kind for switch in harness.switches[1:]} == {"copied"}
+
+
+async def test_resident_models_need_no_blob_in_the_host_cache(
+    tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+
+    def read(path: Path, num_bytes: int) -> Tensor:
+        reads.append(path.name)
+        return map_blob(path, num_bytes)
+
+    monkeypatch.setattr(model_store, "map_blob", read)
+    sources = [tiny_models.source("llama", seed) for seed in (0, 1)]
+    config = tiny_models.config(
+        sources,
+        device_memory_bytes=2 * ONE_MODEL_BYTES + KV_BYTES,
+        host_memory_bytes=tiny_models.blob_bytes(sources[0]),
+        turn_steps=1,
+    )
+    async with running_worker(config) as harness:
+        ids = await start_together(harness, sources, monkeypatch)
+        for source, request_id in zip(sources, ids, strict=True):
+            assert (await harness.finish(request_id)).tokens == tiny_models.generate(source, PROMPT, NUM_TOKENS)
+        assert len(harness.switches) == 2 * NUM_TOKENS
+    assert len(reads) == 2
 
 
 # --- draws --------------------------------------------------------------------------------------

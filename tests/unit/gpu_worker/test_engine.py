@@ -50,6 +50,9 @@ class StubWeights:
     def is_resident(self, model: ModelName) -> bool:
         return True
 
+    def resident(self, model: ModelName) -> Tensor | None:
+        return torch.empty(1, dtype=torch.uint8)
+
     def place(self, model: ModelName, blob: Tensor, turn_order: Sequence[ModelName]) -> Placement:
         return Placement(blob, None)
 

@@ -34,15 +34,14 @@ class Weights(ArenaWeights):
 
 def test_a_model_is_copied_in_once() -> None:
     weights, source = Weights(1), torch.randint(256, (5000,), dtype=torch.uint8)
-    assert not weights.is_resident(A)
+    assert (weights.is_resident(A), weights.resident(A)) == (False, None)
     placement = weights.put(A, source, [A])
     assert placement.source is source
     assert torch.equal(placement.base, source)
     assert torch.equal(weights.region[:5000], source)
-    again = weights.put(A, source, [A])
-    assert again.source is None
-    assert again.base.data_ptr() == placement.base.data_ptr()
-    assert weights.is_resident(A)
+    resident = weights.resident(A)
+    assert resident is not None
+    assert (resident.data_ptr(), len(resident), weights.is_resident(A)) == (placement.base.data_ptr(), 5000, True)
 
 
 def test_as_many_as_fit_are_resident_side_by_side() -> None:
@@ -106,6 +105,7 @@ def test_unified_memory_uses_blobs_where_they_lie() -> None:
     assert not weights.is_resident(A)
     cache.put(A, source)
     assert weights.is_resident(A)
+    assert weights.resident(A) is source
     placement = weights.place(A, source, [A])
     assert (placement.base.data_ptr(), placement.source) == (source.data_ptr(), None)
     weights.drop(A)
