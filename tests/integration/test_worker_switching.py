@@ -1,6 +1,7 @@
 """Which model runs when, as frames and events tell; and draws that no schedule changes."""
 
 import asyncio
+import gc
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,12 +71,20 @@ async def test_with_memory_for_one_a_turn_has_its_least_steps(
         assert sorted(load.state for load in beat.models) == ["cached", "resident"]
 
 
+def num_mapped(files: Sequence[Path]) -> int:
+    """How many of them lie in this process's memory."""
+    mapped = Path("/proc/self/maps").read_text()
+    return sum(str(file) in mapped for file in files)
+
+
 async def test_unified_memory_with_a_host_cache_for_one(
     tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Blobs are let go of and read again; what a step is using stays."""
     sources = [tiny_models.source("llama", seed) for seed in (0, 1)]
-    config = tiny_models.config(sources, host_memory_bytes=tiny_models.blob_bytes(sources[0]), turn_steps=2)
+    blobs = [tiny_models.weights_file(source) for source in sources]
+    config = tiny_models.config(sources, host_memory_bytes=blobs[0].stat().st_size, turn_steps=2)
+    gc.collect()  # workers of other tests
     async with running_worker(config) as harness:
         ids = await start_together(harness, sources, monkeypatch)
         for source, request_id in zip(sources, ids, strict=True):
@@ -83,6 +92,7 @@ async def test_unified_memory_with_a_host_cache_for_one(
         lengths = [len(list(group)) for _, group in itertools.groupby(turns(harness, ids))]
         assert lengths == [1, *[2] * (NUM_TOKENS - 1), 1]  # the first was preloaded, no copy came before it
         assert {switch.kind for switch in harness.switches[1:]} == {"copied"}
+        assert num_mapped(blobs) == 1
 
 
 async def test_resident_models_need_no_blob_in_the_host_cache(
@@ -99,7 +109,7 @@ async def test_resident_models_need_no_blob_in_the_host_cache(
     config = tiny_models.config(
         sources,
         device_memory_bytes=2 * ONE_MODEL_BYTES + KV_BYTES,
-        host_memory_bytes=tiny_models.blob_bytes(sources[0]),
+        host_memory_bytes=tiny_models.weights_file(sources[0]).stat().st_size,
         turn_steps=1,
     )
     async with running_worker(config) as harness:

@@ -13,7 +13,7 @@ from gpu_worker.execution.probe import probe
 from gpu_worker.importer.job import run_import
 from gpu_worker.service import QUANTUM_BYTES, WorkerService
 from shared import subjects
-from shared.catalogue import PLAIN_LAYOUT, ModelEntry, is_imported, open_catalogue, read_card, read_manifest
+from shared.catalogue import PLAIN_LAYOUT, ModelEntry, is_imported, open_catalogue, read_card
 from shared.config import Config, ModelSource, WorkerConfig
 from shared.ids import Incarnation, ModelName, OwnerId, RequestId, WorkerId
 from shared.memory_bus import MemoryBroker, MemoryBus
@@ -67,10 +67,8 @@ class TinyModels:
                 run_import(entry, config.worker.dtype, probe, lambda progress: None)
         return config
 
-    def blob_bytes(self, source: ModelSource) -> int:
-        manifest = read_manifest(self._entry(source), PLAIN_LAYOUT, "float32")
-        assert manifest is not None
-        return manifest.blob_bytes
+    def weights_file(self, source: ModelSource) -> Path:
+        return self._entry(source).weights_folder(PLAIN_LAYOUT, "float32") / "weights.bin"
 
     def block_bytes(self, source: ModelSource) -> int:
         """Of a KV block as the pool hands it out."""
