@@ -1,8 +1,8 @@
 """What a device back end offers. Nothing outside gpu_worker/device/ may assume a CPU or a GPU."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,53 @@ class Event(Protocol):
     def wait(self) -> None: ...
 
 
+class Piece(NamedTuple):
+    """Bytes to copy from host to device or back; both [n] uint8, contiguous."""
+
+    destination: Tensor
+    source: Tensor
+
+
+class TransferCancelled(Exception):
+    """The bytes that somebody waits for will not come."""
+
+
+class Transfer(Protocol):
+    """Pieces on their way, in order. Ends once: all arrived, or cancelled and no byte is written any more.
+
+    Any thread may call.
+    """
+
+    @property
+    def num_bytes(self) -> int: ...
+
+    @property
+    def arrived_bytes(self) -> int:
+        """Of the pieces in order."""
+
+    def wait(self, num_bytes: int | None = None) -> None:
+        """The calling thread's device work waits for the first `num_bytes` (or all). Raises TransferCancelled."""
+
+    def when_ended(self, callback: Callable[[], object]) -> None:
+        """Calls back once, from whatever thread."""
+
+    def hurry(self) -> None:
+        """Somebody waits for it now."""
+
+    def cancel(self) -> None:
+        """Its destination may be reused when it has ended."""
+
+
+class CopyEngine(Protocol):
+    """Copies beside computation."""
+
+    def start(self, pieces: Sequence[Piece], *, urgent: bool) -> Transfer:
+        """Urgent ones go before the others."""
+
+    def close(self) -> None:
+        """Cancels what is not done; returns when no byte is written any more."""
+
+
 class StepAttention(Protocol):
     """Attention of one packed step over paged KV; made once per step, called once per layer."""
 
@@ -73,11 +120,28 @@ class Device(Protocol):
     layout: str  # of weight blobs, see shared/catalogue.py
     block_tokens: int  # tokens of a KV block: what the attention kernels want
 
+    @property
+    def copies(self) -> CopyEngine | None:
+        """None: a copy takes the cores that a step needs, so it runs alone."""
+
     def allocate(self, num_bytes: int) -> Tensor:
         """[num_bytes] uint8, device; aligned to 2 MiB; contents undefined."""
 
     def copy(self, destination: Tensor, source: Tensor) -> Event:
         """Starts copying bytes between host and device (or within one); both [n] uint8."""
+
+    def copy_blocks(
+        self,
+        destination: Tensor,
+        source: Tensor,
+        offsets: Sequence[tuple[int, int]],  # bytes, of each block in destination and source
+        block_bytes: int,
+        on_done: Callable[[], None],
+    ) -> Event:
+        """Starts copying blocks between host and device, beside the steps; both [n] uint8.
+
+        `on_done` is called from whatever thread once the event has fired. A failed copy raises where it is waited for.
+        """
 
     def open_kv(self, region: Tensor, layout: KvLayout) -> KvMemory:
         """region: [num_bytes] uint8, device."""

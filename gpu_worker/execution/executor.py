@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -9,6 +10,8 @@ from torch import Tensor
 from gpu_worker.device.base import Device, KvLayout, KvMemory, SequenceSpan
 from gpu_worker.execution.module import BoundModule
 from gpu_worker.execution.sampling import SamplingRow, sample
+from gpu_worker.execution.streaming import Stream, StreamOrder, stream_order, streaming
+from shared.errors import ModelError
 
 
 @dataclass(slots=True)
@@ -38,9 +41,21 @@ class Executor:
         """The memory of the weights is going away."""
         self._bound.release()
 
+    @cached_property
+    def stream_order(self) -> StreamOrder | None:
+        """None where the model's parts can't be told apart: then its first step waits for all of it."""
+        try:
+            return stream_order(self._bound)
+        except ModelError:
+            return None
+
     @torch.inference_mode()
-    def step(self, parts: Sequence[StepPart]) -> list[int | None]:
-        """Token ids in the order of `parts`; None where none was asked for."""
+    def step(self, parts: Sequence[StepPart], stream: Stream | None = None) -> list[int | None]:
+        """Token ids in the order of `parts`; None where none was asked for. Weights may come by `stream`."""
+        if stream is not None:
+            assert self.stream_order is not None
+            with streaming(self._bound, self.stream_order, stream):
+                return self.step(parts)
         order = sorted(range(len(parts)), key=lambda i: (parts[i].span.num_new > 1, -parts[i].span.length))
         packed = [parts[i] for i in order]
         logits = self.logits(packed)

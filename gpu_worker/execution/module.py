@@ -5,6 +5,7 @@ models moves pointers and never allocates. Buffers (rotary frequencies, embeddin
 """
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,14 @@ class BoundModule:
                 if leaf in tensors:
                     return tensors, leaf
         raise ModelError(f"the model has no tensor {name}")
+
+    def entries(self) -> Iterator[tuple[TensorEntry, Tensor]]:
+        """The blob's tensors, each with the one that the module uses for it."""
+        return zip(self.manifest.tensors, self._slots, strict=True)
+
+    def view_of(self, tensor: Tensor, base: Tensor) -> Tensor:
+        """Where `tensor`, one of the module's, lies in another copy of the blob. base: [blob_bytes] uint8."""
+        return next(tensor_view(base, entry) for entry, slot in self.entries() if slot is tensor)
 
     def bind(self, base: Tensor) -> None:
         """base: [blob_bytes] uint8 on the device. Does nothing when the model already lies there."""
