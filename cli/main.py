@@ -47,6 +47,13 @@ def serve(
     kv_memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help=_help("For the KV pool, per worker.", "worker.kv_memory"))
     ] = None,
+    link_bandwidth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help=_help("Of an emulated link to the device memory, like 2GiB/s.", "worker.link_bandwidth"),
+        ),
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help=_help("bfloat16 or float32.", "worker.dtype"))] = None,
     workers: Annotated[
         str | None, typer.Option(metavar="NUMBER", help=_help("Worker processes.", "worker.num_workers"))
@@ -66,6 +73,7 @@ def serve(
         "worker.device_memory": device_memory,
         "worker.host_memory": host_memory,
         "worker.kv_memory": kv_memory,
+        "worker.link_bandwidth": link_bandwidth,
         "worker.dtype": dtype,
         "worker.num_workers": workers,
         "bus.url": nats,

@@ -12,15 +12,16 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, assert_never
-
-from torch import Tensor
+from typing import TypeVar, assert_never
 
 from gpu_worker.device.base import Device, SequenceSpan
 from gpu_worker.execution.executor import StepPart
-from gpu_worker.memory.slab_pool import OutOfBlocks, SlabPool
+from gpu_worker.execution.streaming import Stream
+from gpu_worker.kv.room import Room
+from gpu_worker.kv.store import KvStore
+from gpu_worker.loader import BlobSource, Loader
 from gpu_worker.roster import Roster
-from gpu_worker.scheduling.policy import Limits, Policy, Turn, WorkerView, order_key
+from gpu_worker.scheduling.policy import Limits, Policy, Turn, WorkerView
 from gpu_worker.sequence import Sequence
 from gpu_worker.served_model import ServedModel
 from gpu_worker.weights import Weights
@@ -57,11 +58,6 @@ class Planned:
         )
 
 
-class BlobSource(Protocol):
-    async def blob(self, model: ModelName) -> Tensor:
-        """[blob_bytes] uint8, host: from the host cache, read in first if need be. Raises KottosError."""
-
-
 class Engine:
     def __init__(
         self,
@@ -70,7 +66,7 @@ class Engine:
         roster: Roster,
         policy: Policy,
         limits: Limits,
-        pool: SlabPool,
+        kv: KvStore,
         weights: Weights,
         blobs: BlobSource,
         device: Device,
@@ -81,10 +77,8 @@ class Engine:
         self._roster = roster
         self._policy = policy
         self._limits = limits
-        self._pool = pool
-        self._weights = weights
-        self._blobs = blobs
-        self._device = device
+        self._kv = kv
+        self._room = Room(roster.models, kv)
         self._clock = clock
         self._inbox: deque[Inbound] = deque()
         self._wake = asyncio.Event()
@@ -94,6 +88,7 @@ class Engine:
         self._beats_counted_at_s = 0.0
         self._events: list[ModelSwitched] = []
         self._device_thread = ThreadPoolExecutor(1, thread_name_prefix="device")
+        self._loader = Loader(device, weights, blobs, roster.models, self._turn_order, self._on_device)
 
     def receive(self, message: Inbound) -> None:
         """From the bus's callbacks, in the loop's thread."""
@@ -105,6 +100,12 @@ class Engine:
 
     async def run(self) -> None:
         """Until cancelled."""
+        loop = asyncio.get_running_loop()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(self._wake.set)
+
+        self._kv.open(on_moved=wake)
         try:
             while True:
                 self._wake.clear()
@@ -116,18 +117,20 @@ class Engine:
                 if turn is None:
                     await self._idle()
         finally:
+            await self._loader.close()
+            self._kv.close()
             self._device_thread.shutdown(wait=False, cancel_futures=True)
 
     async def _take(self, turn: Turn) -> None:
         model = self._roster.models[turn.model]
         planned = self._make_room(model, turn)
-        if not planned:  # all of them gave way to sequences of other models
+        if not planned:  # they wait for copies of KV, or gave way to sequences of other models
             return
         self._num_steps += 1
         model.last_step = self._num_steps  # a step that fails was its model's turn, too
         try:
-            await self._activate(model)
-            tokens = await self._step(model, planned)
+            stream = await self._activate(model)
+            tokens = await self._step(model, planned, stream)
         except KottosError as error:
             log.error("model %s: %s", model.name, error)
             self._roster.fail([p.sequence for p in planned], self._clock(), str(error))
@@ -138,6 +141,7 @@ class Engine:
             self._commit(planned, tokens)
 
     def _collect(self) -> None:
+        self._kv.settle()
         now_s = self._clock()
         while self._inbox:
             match self._inbox.popleft():
@@ -158,84 +162,47 @@ class Engine:
             if self._bus.connected:
                 self._roster.count_missed_beats()
 
+    def _turn_order(self) -> list[ModelName]:
+        return self._policy.turn_order(self._view())
+
     def _view(self) -> WorkerView:
         return WorkerView(self._roster.models.values(), self._limits, self._num_steps_since_copy)
 
     def _make_room(self, model: ServedModel, turn: Turn) -> list[Planned]:
-        """Blocks for every part of the step. Who comes late in the line gives way, so the first always advances."""
-        planned: list[Planned] = []
-        preempted: set[Sequence] = set()
-        sequences = [s for request_id in turn.num_tokens if (s := self._roster.get(request_id)) is not None]
-        for sequence in sorted(sequences, key=order_key):
-            num_tokens = turn.num_tokens[sequence.request_id]
-            while sequence not in preempted and not self._allocate(model, sequence, num_tokens):
-                preempted.add(self._preempt_last())
-            if sequence not in preempted:
-                planned.append(Planned(sequence, num_tokens))
-        return planned
+        wanted = ((self._roster.get(request_id), num_tokens) for request_id, num_tokens in turn.num_tokens.items())
+        shares = [(sequence, num_tokens) for sequence, num_tokens in wanted if sequence is not None]
+        return [Planned(sequence, num_tokens) for sequence, num_tokens in self._room.make(model, shares)]
 
-    def _allocate(self, model: ServedModel, sequence: Sequence, num_tokens: int) -> bool:
-        num_covered = sequence.num_computed_tokens + num_tokens
-        num_missing = -(-num_covered // self._limits.block_tokens) - len(sequence.block_ids)
-        if num_missing > 0:
-            block_ids = self._pool.allocate(model.shape, num_missing)
-            if isinstance(block_ids, OutOfBlocks):
-                return False
-            sequence.block_ids += block_ids
-        if not model.is_running(sequence):
-            model.start(sequence)
-        return True
-
-    def _preempt_last(self) -> Sequence:
-        """The running sequence that is last in line, of whatever model."""
-        victim, model = max(
-            ((sequence, model) for model in self._roster.models.values() for sequence in model.running),
-            key=lambda pair: order_key(pair[0]),
-        )
-        model.preempt(victim)
-        return victim
-
-    async def _activate(self, model: ServedModel) -> None:
-        """Points the model's parameters at its weights, which are brought in first where they are not resident."""
-        decided_at_s, copied_bytes = self._clock(), 0
-        base = self._weights.resident(model.name)
-        if base is None:
-            base = await self._bring_in(model.name)
-            copied_bytes = base.numel()
-        model.executor.bind(base)
+    async def _activate(self, model: ServedModel) -> Stream | None:
+        """Points the model's parameters at its weights, which may still be on their way: then by the stream."""
+        decided_at_s = self._clock()
+        arrival = await self._loader.bring(model.name)
+        if arrival.kind in ("copied", "streamed"):
+            self._num_steps_since_copy = 0
+        model.executor.bind(arrival.base)
         if model.name != self._current:
             self._events.append(
                 ModelSwitched(
                     worker=self._worker,
                     model=model.name,
                     previous=self._current,
-                    kind="copied" if copied_bytes else "resident",
-                    copied_bytes=copied_bytes,
+                    kind=arrival.kind,
+                    copied_bytes=0 if arrival.kind == "resident" else arrival.base.numel(),
                     waited_s=self._clock() - decided_at_s,
                 )
             )
             self._current = model.name
+        return arrival.stream
 
-    async def _bring_in(self, model: ModelName) -> Tensor:
-        """[blob_bytes] uint8, device. In unified memory, reading the blob in is all of it."""
-        blob = await self._blobs.blob(model)
-        placement = self._weights.place(model, blob, self._policy.turn_order(self._view()))
-        try:
-            await self._on_device(lambda: placement.copy(self._device))
-        except BaseException:
-            self._weights.drop(model)
-            raise
-        self._num_steps_since_copy = 0
-        return placement.base
-
-    async def _step(self, model: ServedModel, planned: list[Planned]) -> list[int | None]:
+    async def _step(self, model: ServedModel, planned: list[Planned], stream: Stream | None) -> list[int | None]:
         now_s = self._clock()
         for part in planned:
             if part.sequence.first_step_at_s is None:
                 part.sequence.first_step_at_s = now_s
         parts = [part.step_part() for part in planned]
         self._num_steps_since_copy += 1
-        return await self._on_device(lambda: model.executor.step(parts))
+        self._loader.prefetch()
+        return await self._on_device(lambda: model.executor.step(parts, stream))
 
     def _commit(self, planned: list[Planned], tokens: list[int | None]) -> None:
         now_s = self._clock()

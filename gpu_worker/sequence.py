@@ -8,7 +8,8 @@ from shared.messages import Ended, Submit
 
 
 class Sequence:
-    """Invariant: 0 <= num_computed_tokens < num_tokens until it ends, and blocks cover the computed tokens."""
+    """Invariants: 0 <= num_computed_tokens < num_tokens until it ends. Blocks, of the device or of the host, cover the
+    computed tokens, except while they are under copy: then it has none, and it is not ready."""
 
     __slots__ = (
         "_output_counts",
@@ -18,9 +19,12 @@ class Sequence:
         "block_ids",
         "first_step_at_s",
         "first_token_at_s",
+        "host_block_ids",
+        "is_ready",
         "num_computed_tokens",
         "num_preemptions",
         "num_prompt_tokens",
+        "num_swaps",
         "owner",
         "priority",
         "request_id",
@@ -37,11 +41,14 @@ class Sequence:
         self.token_ids = [*submit.prompt, *submit.output]
         self.num_prompt_tokens = len(submit.prompt)
         self.num_computed_tokens = 0
-        self.block_ids: list[int] = []
+        self.block_ids: list[int] = []  # of the device
+        self.host_block_ids: list[int] = []
+        self.is_ready = True  # a step could compute it: it waits for no copy
         self.arrived_at_s = now_s
         self.first_step_at_s: float | None = None
         self.first_token_at_s: float | None = None
         self.num_preemptions = 0
+        self.num_swaps = 0  # preemptions that kept the KV
         # Kept only where a penalty looks at them.
         repeats = self.sampling.repetition_penalty != 1.0
         counts = repeats or self.sampling.presence_penalty != 0 or self.sampling.frequency_penalty != 0
@@ -78,5 +85,6 @@ class Sequence:
             prefill_s=first_token - first_step,
             decode_s=now_s - first_token,
             num_preemptions=self.num_preemptions,
+            num_swaps=self.num_swaps,
             **error,  # type: ignore[arg-type]
         )

@@ -3,7 +3,8 @@
 from collections.abc import ValuesView
 
 from gpu_worker.execution.executor import Executor
-from gpu_worker.memory.slab_pool import ShapeClass, SlabPool
+from gpu_worker.kv.store import KvStore
+from gpu_worker.memory.slab_pool import ShapeClass
 from gpu_worker.scheduling.waiting import WaitingLine
 from gpu_worker.sequence import Sequence
 from gpu_worker.weights import Weights
@@ -18,7 +19,7 @@ class ServedModel:
         name: ModelName,
         executor: Executor,
         shape: ShapeClass,
-        pool: SlabPool,
+        kv: KvStore,
         weights: Weights,
         max_sequence_tokens: int,
     ) -> None:
@@ -29,7 +30,7 @@ class ServedModel:
         self.last_step = 0
         self.waiting: WaitingLine[Sequence] = WaitingLine()
         self._running: dict[RequestId, Sequence] = {}
-        self._pool = pool
+        self._kv = kv
         self._weights = weights
 
     @property
@@ -38,7 +39,7 @@ class ServedModel:
 
     @property
     def num_free_blocks(self) -> int:
-        return self._pool.num_free_blocks(self.shape)
+        return self._kv.num_free_blocks(self.shape)
 
     @property
     def running(self) -> ValuesView[Sequence]:
@@ -56,12 +57,14 @@ class ServedModel:
         """Gives back what it holds, wherever it is."""
         if self._running.pop(sequence.request_id, None) is None:
             self.waiting.remove(sequence)
-        self._pool.free(self.shape, sequence.block_ids)
-        sequence.block_ids = []
-        sequence.num_computed_tokens = 0
+        self._kv.release(self.shape, sequence)
 
     def preempt(self, sequence: Sequence) -> None:
-        """Back to the waiting line; its KV is computed again when its turn comes."""
-        self.stop(sequence)
+        """Back to the waiting line; its KV goes to host memory, or is computed again where that is full."""
+        del self._running[sequence.request_id]
         sequence.num_preemptions += 1
+        if self._kv.swap_out(self.shape, sequence):
+            sequence.num_swaps += 1
+        else:
+            self._kv.release(self.shape, sequence)
         self.waiting.add(sequence)

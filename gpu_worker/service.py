@@ -6,6 +6,7 @@ import time
 from typing import Final
 
 import torch
+from torch import Tensor
 
 from gpu_worker.budget import Budget, plan_budget
 from gpu_worker.device.base import KvLayout
@@ -15,6 +16,7 @@ from gpu_worker.execution.executor import Executor
 from gpu_worker.execution.module import build_module
 from gpu_worker.host_cache import HostCache
 from gpu_worker.importer.launch import ensure_imported
+from gpu_worker.kv.store import KvMemory, KvStore
 from gpu_worker.memory.slab_pool import SlabPool
 from gpu_worker.model_store import ModelStore
 from gpu_worker.outbox import Outbox
@@ -51,14 +53,17 @@ class WorkerService:
         worker_config = config.worker
         budget = plan_budget(worker_config, memory_limit_bytes())
         torch.set_num_threads(worker_config.num_threads or max(1, num_cores() // worker_config.num_workers))
-        self._device = open_device(worker_config.device, unified=budget.unified)
+        self._device = open_device(
+            worker_config.device,
+            unified=budget.unified,
+            link_bytes_per_s=worker_config.link_bandwidth_bytes or None,
+        )
         self._catalogue = open_catalogue(config)
         self._outbox = Outbox(worker, self._incarnation)
         self._roster = Roster(self._outbox, worker_config.max_waiting)
         self._cache = HostCache(budget.host_bytes)
         self._store = ModelStore(self._cache, on_evicted=self._on_evicted)
-        self._pool = SlabPool(budget.kv_bytes, worker_config.slab_bytes, QUANTUM_BYTES)
-        self._kv_region = self._device.allocate(self._pool.total_bytes)
+        self._kv_region, self._kv = self._make_kv(budget)
         self._weights = self._make_weights(budget)
         self._budget = budget
         limits = Limits(
@@ -68,9 +73,18 @@ class WorkerService:
             block_tokens=self._device.block_tokens,
         )
         self._engine = Engine(
-            worker, bus, self._roster, RoundRobin(), limits, self._pool, self._weights, self._store, self._device,
+            worker, bus, self._roster, RoundRobin(), limits, self._kv, self._weights, self._store, self._device,
             time.monotonic,
         )  # fmt: skip
+
+    def _make_kv(self, budget: Budget) -> tuple[Tensor, KvStore]:
+        """The KV region of the device, and what lies in it and in the host's."""
+        slab_bytes = self._config.worker.slab_bytes
+        pool = SlabPool(budget.kv_bytes, slab_bytes, QUANTUM_BYTES)
+        host_pool = SlabPool(budget.host_kv_bytes // slab_bytes * slab_bytes, slab_bytes, QUANTUM_BYTES)
+        region = self._device.allocate(pool.total_bytes)
+        host_region = torch.empty(host_pool.total_bytes, dtype=torch.uint8)
+        return region, KvStore(KvMemory(pool, region), KvMemory(host_pool, host_region), self._device)
 
     def _make_weights(self, budget: Budget) -> Weights:
         if budget.unified:
@@ -121,16 +135,21 @@ class WorkerService:
         if not self._budget.unified:
             check_fits(name, manifest.blob_bytes, self._budget.weight_bytes)
         torch_dtype: torch.dtype = getattr(torch, dtype)
-        shape = self._pool.register(card.kv.token_bytes(torch_dtype.itemsize) * self._device.block_tokens)
+        shape = self._kv.register(card.kv.token_bytes(torch_dtype.itemsize) * self._device.block_tokens)
         layout_of_kv = KvLayout(
-            card.kv, torch_dtype, self._device.block_tokens, shape.block_bytes, self._pool.slab_bytes, QUANTUM_BYTES
+            card.kv,
+            torch_dtype,
+            self._device.block_tokens,
+            shape.block_bytes,
+            self._config.worker.slab_bytes,
+            QUANTUM_BYTES,
         )
         bound = await asyncio.to_thread(build_module, entry.folder, manifest)
         executor = Executor(self._device, bound, self._kv_region, layout_of_kv)
         self._store.add(name, entry.weights_folder(layout, dtype) / "weights.bin", manifest.blob_bytes)
         await self._store.preload(name)
-        max_tokens = min(card.context_length, self._pool.capacity_blocks(shape) * self._device.block_tokens)
-        self._roster.models[name] = ServedModel(name, executor, shape, self._pool, self._weights, max_tokens)
+        max_tokens = min(card.context_length, self._kv.capacity_blocks(shape) * self._device.block_tokens)
+        self._roster.models[name] = ServedModel(name, executor, shape, self._kv, self._weights, max_tokens)
         log.info("model %s is ready: %d MiB of weights", name, manifest.blob_bytes >> 20)
 
     def _on_evicted(self, name: ModelName) -> None:
@@ -160,8 +179,8 @@ class WorkerService:
             models=tuple(self._model_load(name) for name in self._catalogue),
             router=self._roster.last_router,
             last_assignment=self._roster.last_assignment,
-            kv_used_bytes=self._pool.used_bytes,
-            kv_total_bytes=self._pool.total_bytes,
+            kv_used_bytes=self._kv.device_used_bytes,
+            kv_total_bytes=self._kv.device_total_bytes,
             last_frames=self._outbox.last_frames,
         )
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from gpu_worker.device.base import Device
 from gpu_worker.host_cache import HostCache
 from gpu_worker.memory.arena import Arena, plan_eviction
-from shared.errors import ConfigError, ModelError
+from shared.errors import ConfigError
 from shared.ids import ModelName
 
 
@@ -35,14 +35,17 @@ class Weights(Protocol):
     def resident(self, model: ModelName) -> Tensor | None:
         """[blob_bytes] uint8, device: its weights, ready to be used; None when they have to be brought in."""
 
-    def place(self, model: ModelName, blob: Tensor, turn_order: Sequence[ModelName]) -> Placement:
-        """A place for the blob ([blob_bytes] uint8, host) of a model that is not resident; it counts as resident now.
+    def place(self, model: ModelName, blob: Tensor, evictable: Sequence[ModelName]) -> Placement | None:
+        """A place for the blob ([blob_bytes] uint8, host) of a model that has none; `settle` or `drop` follows.
 
-        Evicts from the end of `turn_order`. Raises ModelError when it does not fit beside what must stay.
+        Evicts from the end of `evictable`. None when it does not fit beside what must stay.
         """
 
+    def settle(self, model: ModelName) -> None:
+        """Its bytes are there: it is resident now."""
+
     def drop(self, model: ModelName) -> None:
-        """Its copy failed: it is not resident after all."""
+        """Its bytes did not come, or it is evicted."""
 
 
 class UnifiedWeights:
@@ -57,54 +60,59 @@ class UnifiedWeights:
     def resident(self, model: ModelName) -> Tensor | None:
         return self._host_cache.get(model)
 
-    def place(self, model: ModelName, blob: Tensor, turn_order: Sequence[ModelName]) -> Placement:
+    def place(self, model: ModelName, blob: Tensor, evictable: Sequence[ModelName]) -> Placement | None:
         return Placement(blob, None)
+
+    def settle(self, model: ModelName) -> None:
+        return None
 
     def drop(self, model: ModelName) -> None:
         return None
 
 
 class ArenaWeights:
-    """A weight region of the device; each resident model takes one contiguous range of it."""
+    """A weight region of the device; each model that has a place takes one contiguous range of it."""
 
     def __init__(self, region: Tensor) -> None:
         """region: [num_bytes] uint8, device."""
         self._region = region
         self._arena = Arena(region.numel())
-        self._residents: dict[ModelName, Tensor] = {}  # [blob_bytes] uint8, views of the region
+        self._placed: dict[ModelName, Tensor] = {}  # [blob_bytes] uint8, views of the region
+        self._coming: set[ModelName] = set()  # placed, not settled: not to be used or evicted
         self._former: dict[ModelName, int] = {}  # of every model ever placed: views of that address may still exist
 
     def is_resident(self, model: ModelName) -> bool:
-        return model in self._residents
+        return model in self._placed and model not in self._coming
 
     def resident(self, model: ModelName) -> Tensor | None:
-        return self._residents.get(model)
+        return self._placed.get(model) if model not in self._coming else None
 
-    def place(self, model: ModelName, blob: Tensor, turn_order: Sequence[ModelName]) -> Placement:
+    def place(self, model: ModelName, blob: Tensor, evictable: Sequence[ModelName]) -> Placement | None:
+        assert model not in self._placed
         num_bytes = blob.numel()
-        offset = self._allocate(model, num_bytes, turn_order)
-        base = self._residents[model] = self._region[offset : offset + num_bytes]
-        return Placement(base, blob)
-
-    def drop(self, model: ModelName) -> None:
-        base = self._residents.pop(model, None)
-        if base is not None:
-            self._arena.free(self._offset(base))
-
-    def _allocate(self, model: ModelName, num_bytes: int, turn_order: Sequence[ModelName]) -> int:
-        residents = [(name, self._offset(self._residents[name])) for name in turn_order if name in self._residents]
+        residents = [(name, self._offset(name)) for name in evictable if self.is_resident(name)]
         evicted = plan_eviction(self._arena, num_bytes, residents)
         if evicted is None:
-            raise ModelError(f"{num_bytes} bytes of weights don't fit the device's {self._region.numel()}")
+            return None
         for name in evicted:
             self.drop(name)
         offset = self._arena.allocate(num_bytes, self._former.get(model))
         assert offset is not None, "plan_eviction made room"
         self._former[model] = offset
-        return offset
+        self._coming.add(model)
+        base = self._placed[model] = self._region[offset : offset + num_bytes]
+        return Placement(base, blob)
 
-    def _offset(self, base: Tensor) -> int:
-        return base.data_ptr() - self._region.data_ptr()
+    def settle(self, model: ModelName) -> None:
+        self._coming.remove(model)
+
+    def drop(self, model: ModelName) -> None:
+        self._arena.free(self._offset(model))
+        del self._placed[model]
+        self._coming.discard(model)
+
+    def _offset(self, model: ModelName) -> int:
+        return self._placed[model].data_ptr() - self._region.data_ptr()
 
 
 def check_fits(model: ModelName, blob_bytes: int, region_bytes: int) -> None:

@@ -66,6 +66,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device_memory_bytes: Bytes = 0  # 0 on cpu: unified memory, weights stay in the host cache
     host_memory_bytes: Bytes = 0  # budget of the host model cache; 0: half of what the devices leave
     kv_memory_bytes: Bytes = 0  # 0: 20 % of the device memory (or of the memory limit when unified), 4 GiB at most
+    host_kv_memory_bytes: Bytes = 0  # 0: a quarter of what is left, kv_memory at most; less than a slab: none
     slab_bytes: SomeBytes = 4 << 20
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     num_workers: Annotated[int, Meta(ge=1, le=1024)] = 1
@@ -73,6 +74,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_step_tokens: Count = 256  # prefill tokens of one step
     max_running: Count = 256  # sequences with KV on the device
     max_waiting: Count = 4096  # admitted sequences per worker; more are refused
+    link_bandwidth_bytes: Bytes = 0  # per second, of an emulated link to the device memory; 0: copies go between steps
     turn_steps: Count = 8  # least steps of a turn when changing models costs a copy
     id: Annotated[str, Meta(max_length=64)] = (
         ""  # the worker's place, kept over restarts; empty: a new one at every start
@@ -216,7 +218,7 @@ def _convert(key: str, given: _Given) -> object:
         if key == "cache_dir":
             return value if isinstance(value, Path) else Path(msgspec.convert(value, str))
         if key.endswith("_bytes") and isinstance(value, str):
-            value = parse_size(value)
+            value = parse_size(value.removesuffix("/s") if "bandwidth" in key else value)
         return msgspec.convert(value, _TYPES[key], strict=not given.is_text)
     except (ValueError, RuntimeError) as error:  # RuntimeError: no home folder for a ~
         said = "" if key in _SECRETS or key == "models" else f" is {reprlib.repr(given.value)}"

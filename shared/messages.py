@@ -113,6 +113,7 @@ class Ended(Part, frozen=True):
     decode_s: float = 0.0  # from its first to its last token
     num_cached_tokens: int = 0
     num_preemptions: int = 0
+    num_swaps: int = 0  # preemptions that moved its KV to host memory, instead of computing it again
 
 
 class SequenceTokens(Part, frozen=True):
@@ -284,7 +285,7 @@ class ModelSwitched(Message, frozen=True):
     worker: WorkerId
     model: ModelName
     previous: ModelName | None
-    kind: Literal["resident", "copied"]
+    kind: Literal["resident", "prefetched", "streamed", "copied"]
     copied_bytes: int
     waited_s: float  # from the decision to the first operation that may run
 

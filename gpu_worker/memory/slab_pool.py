@@ -78,10 +78,10 @@ class SlabPool:
     """Free + used = total, in blocks of every class and in bytes. All-or-nothing; no operation scans the slabs."""
 
     def __init__(self, total_bytes: int, slab_bytes: int, quantum_bytes: int) -> None:
-        """Raises ConfigError when the sizes don't go together. Uses whole slabs only."""
+        """Raises ConfigError when the sizes don't go together. Uses whole slabs only; of 0 bytes, it is always full."""
         if quantum_bytes <= 0 or slab_bytes <= 0 or slab_bytes % quantum_bytes:
             raise ConfigError(f"worker.slab_bytes = {slab_bytes} must be a multiple of {quantum_bytes} bytes")
-        if total_bytes < slab_bytes:
+        if 0 < total_bytes < slab_bytes:
             raise ConfigError(f"worker.kv_memory_bytes = {total_bytes} is less than one slab of {slab_bytes} bytes")
         self.slab_bytes = slab_bytes
         self.quantum_bytes = quantum_bytes

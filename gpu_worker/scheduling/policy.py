@@ -32,7 +32,12 @@ class SequenceView(Protocol):
 
     @property
     def num_computed_tokens(self) -> int:
-        """Those with KV on the device; their blocks are ceil(num_computed_tokens / block_tokens)."""
+        """Those with KV: a running sequence's on the device, in ceil(num_computed_tokens / block_tokens) blocks; a
+        waiting one's in host memory, so that it needs blocks for all its known tokens."""
+
+    @property
+    def is_ready(self) -> bool:
+        """A step could compute it: it waits neither for a copy of its KV nor for blocks that a copy will free."""
 
 
 class ModelView(Protocol):
@@ -49,15 +54,15 @@ class ModelView(Protocol):
 
     @property
     def num_free_blocks(self) -> int:
-        """KV blocks of its shape class that could be allocated now."""
+        """KV blocks of its shape class that newcomers could have now."""
 
     @property
     def running(self) -> Collection[SequenceView]:
-        """With KV blocks, in any order."""
+        """With KV blocks on the device, or KV on its way there, in any order."""
 
     @property
     def waiting(self) -> Collection[SequenceView]:
-        """Without KV, new or preempted, in the order of `order_key`. Policies look at the first few only."""
+        """Without KV on the device, new or preempted, in the order of `order_key`. Policies look at the first few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +85,12 @@ class Turn:
     """One step: `num_tokens` of each sequence, all of one model. Decoding sequences first."""
 
     model: ModelName
-    num_tokens: dict[RequestId, int]
+    num_tokens: dict[RequestId, int]  # of sequences that are ready
 
 
 class Policy(Protocol):
     def plan(self, view: WorkerView, now_s: float) -> Turn | None:
-        """The next step; None when no sequence can run before a running one ends or one arrives."""
+        """The next step; None when no sequence can run before one ends or arrives, or a copy of KV ends."""
 
     def turn_order(self, view: WorkerView) -> list[ModelName]:
         """All models, the one whose next turn comes soonest first: evict from the end (Belady)."""

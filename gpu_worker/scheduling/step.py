@@ -24,10 +24,10 @@ class Admission:
     block_tokens: int
 
     def num_new_blocks(self, sequence: SequenceView) -> int:
-        """Blocks that its known tokens need and that it has not got."""
-        return self._num_blocks(sequence.num_tokens) - self._num_blocks(sequence.num_computed_tokens)
+        """Blocks that a running one's known tokens need and that it has not got."""
+        return self.num_blocks(sequence.num_tokens) - self.num_blocks(sequence.num_computed_tokens)
 
-    def _num_blocks(self, num_tokens: int) -> int:
+    def num_blocks(self, num_tokens: int) -> int:
         return -(-num_tokens // self.block_tokens)
 
 
@@ -41,7 +41,7 @@ def admission(view: WorkerView) -> Admission:
 
 def is_runnable(model: ModelView, rules: Admission) -> bool:
     """A step of this model would compute something."""
-    if model.running:
+    if any(sequence.is_ready for sequence in model.running):
         return True
     first = next(iter(model.waiting), None)
     return first is not None and _has_room(first, model, rules) and order_key(first) < rules.barrier
@@ -55,6 +55,8 @@ def fill_step(model: ModelView, max_step_tokens: int, rules: Admission) -> dict[
     num_free_blocks = model.num_free_blocks
     for sequence in model.running:
         num_free_blocks -= rules.num_new_blocks(sequence)
+        if not sequence.is_ready:
+            continue
         if sequence.num_tokens - sequence.num_computed_tokens == 1:
             num_tokens[sequence.request_id] = 1
         else:
@@ -70,13 +72,14 @@ def fill_step(model: ModelView, max_step_tokens: int, rules: Admission) -> dict[
 
 
 def _has_room(sequence: SequenceView, model: ModelView, rules: Admission) -> bool:
-    return rules.num_slots > 0 and rules.num_new_blocks(sequence) <= model.num_free_blocks
+    has_blocks = rules.num_blocks(sequence.num_tokens) <= model.num_free_blocks
+    return rules.num_slots > 0 and sequence.is_ready and has_blocks
 
 
 def _admitted(model: ModelView, num_free_blocks: int, rules: Admission) -> Iterator[SequenceView]:
     """Waiting sequences in order, up to the first that has to wait on."""
     for sequence in islice(model.waiting, rules.num_slots):
-        num_free_blocks -= rules.num_new_blocks(sequence)
-        if num_free_blocks < 0 or order_key(sequence) >= rules.barrier:
+        num_free_blocks -= rules.num_blocks(sequence.num_tokens)
+        if num_free_blocks < 0 or not sequence.is_ready or order_key(sequence) >= rules.barrier:
             return
         yield sequence

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gpu_worker.execution.executor import Executor, StepPart
+from gpu_worker.execution.streaming import Stream
 
 TIMEOUT_S = 30.0
 _MANY = 1_000_000
@@ -42,9 +43,9 @@ async def gated_steps(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StepGate
     """Of every worker in this process; on leaving all steps run."""
     gate, loop, original = StepGate(), asyncio.get_running_loop(), Executor.step
 
-    def step(executor: Executor, parts: Sequence[StepPart]) -> list[int | None]:
+    def step(executor: Executor, parts: Sequence[StepPart], stream: Stream | None = None) -> list[int | None]:
         gate.pass_through(loop, parts)
-        return original(executor, parts)
+        return original(executor, parts, stream)
 
     with monkeypatch.context() as patch:
         patch.setattr(Executor, "step", step)

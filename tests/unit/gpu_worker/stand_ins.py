@@ -3,6 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
+import torch
+
+from gpu_worker.device.cpu import CpuDevice
+from gpu_worker.kv.store import KvMemory, KvStore
 from gpu_worker.memory.slab_pool import SlabPool
 from gpu_worker.outbox import Outbox
 from gpu_worker.sequence import Sequence as WorkerSequence
@@ -50,11 +54,23 @@ def tokens(request: str, first: int, token_ids: Iterable[int], attempt: int = 0)
     return SequenceTokens(RequestId(request), attempt, first, tuple(token_ids))
 
 
+class SmallBlocks(CpuDevice):
+    block_tokens = BLOCK_TOKENS
+
+
+def kv_store(pool: SlabPool, num_host_bytes: int = 0) -> KvStore:
+    """Over real memory, the host's in slabs and quanta like the device's."""
+    host_pool = SlabPool(num_host_bytes, pool.slab_bytes, pool.quantum_bytes)
+    device, in_host = (KvMemory(each, torch.zeros(each.total_bytes, dtype=torch.uint8)) for each in (pool, host_pool))
+    return KvStore(device, in_host, SmallBlocks(unified=True))
+
+
 def served_model(name: str = MODEL, max_sequence_tokens: int = 100) -> tuple[ServedModel, SlabPool]:
-    """With a KV pool of its own, of NUM_BLOCKS blocks."""
+    """With a KV pool of its own, of NUM_BLOCKS blocks, and no host memory for KV."""
     pool = SlabPool(NUM_BLOCKS, 1, 1)
+    kv = kv_store(pool)
     unused = cast(Any, None)
-    return ServedModel(ModelName(name), unused, pool.register(1), pool, unused, max_sequence_tokens), pool
+    return ServedModel(ModelName(name), unused, kv.register(1), kv, unused, max_sequence_tokens), pool
 
 
 def run(model: ServedModel, pool: SlabPool, sequence: WorkerSequence, num_blocks: int = 2) -> None:

@@ -17,7 +17,9 @@ def plan(limit_bytes: int, **worker: Any) -> Budget:
 
 
 def test_unified_memory_has_no_weight_region() -> None:
-    assert plan(10 * GIB) == Budget(unified=True, weight_bytes=0, kv_bytes=2 * GIB, host_bytes=4 * GIB)
+    assert plan(10 * GIB) == Budget(
+        unified=True, weight_bytes=0, kv_bytes=2 * GIB, host_bytes=4 * GIB, host_kv_bytes=GIB
+    )
 
 
 def test_default_kv_memory_is_4_gib_at_most() -> None:
@@ -26,14 +28,17 @@ def test_default_kv_memory_is_4_gib_at_most() -> None:
 
 
 def test_workers_share_the_machine() -> None:
-    assert plan(20 * GIB, num_workers=2) == Budget(unified=True, weight_bytes=0, kv_bytes=2 * GIB, host_bytes=8 * GIB)
+    budget = plan(20 * GIB, num_workers=2)
+    assert budget == Budget(True, weight_bytes=0, kv_bytes=2 * GIB, host_bytes=8 * GIB, host_kv_bytes=GIB)
 
 
 def test_device_memory_is_weights_and_kv() -> None:
     budget = plan(10 * GIB, device_memory_bytes=5 * GIB)
-    assert budget == Budget(unified=False, weight_bytes=4 * GIB, kv_bytes=GIB, host_bytes=5 * GIB // 2)
+    assert budget == Budget(
+        unified=False, weight_bytes=4 * GIB, kv_bytes=GIB, host_bytes=5 * GIB // 2, host_kv_bytes=5 * GIB // 8
+    )
     budget = plan(10 * GIB, device_memory_bytes=5 * GIB, kv_memory_bytes=2 * GIB, host_memory_bytes=GIB)
-    assert budget == Budget(unified=False, weight_bytes=3 * GIB, kv_bytes=2 * GIB, host_bytes=GIB)
+    assert budget == Budget(unified=False, weight_bytes=3 * GIB, kv_bytes=2 * GIB, host_bytes=GIB, host_kv_bytes=GIB)
 
 
 def test_760_mib_hold_each_demo_model_and_not_both() -> None:
@@ -72,3 +77,11 @@ def test_what_the_machine_has_not_got_is_refused(worker: dict[str, Any]) -> None
 
 def test_what_exactly_fits_is_accepted() -> None:
     plan(10 * GIB, num_workers=2, device_memory_bytes=4 * GIB, host_memory_bytes=2 * GIB)
+
+
+def test_host_kv_memory_is_as_much_as_kv_memory_at_most() -> None:
+    assert plan(100 * GIB, kv_memory_bytes=GIB).host_kv_bytes == GIB
+    budget = plan(10 * GIB, kv_memory_bytes=GIB, host_kv_memory_bytes=5 * GIB)
+    assert (budget.host_bytes, budget.host_kv_bytes) == (2 * GIB, 5 * GIB)
+    with pytest.raises(ConfigError, match=r"lower .*worker\.host_kv_memory"):
+        plan(10 * GIB, kv_memory_bytes=GIB, host_kv_memory_bytes=9 * GIB)

@@ -25,7 +25,7 @@ from shared import subjects
 from shared.ids import ModelName, RequestId
 from shared.memory_bus import MemoryBroker
 from shared.messages import AnyMessage, Frame, SequenceTokens
-from tests.unit.gpu_worker.stand_ins import BLOCK_TOKENS, LIFE, OWNER, WORKER, assign, cancel
+from tests.unit.gpu_worker.stand_ins import BLOCK_TOKENS, LIFE, OWNER, WORKER, assign, cancel, kv_store
 
 Step = Callable[[Sequence[StepPart]], list[int | None]]
 TIMEOUT_S = 10.0
@@ -38,7 +38,10 @@ def tokens_of(parts: Sequence[StepPart]) -> list[int | None]:
 
 class StubExecutor:
     def __init__(self, step: Step) -> None:
-        self.step = step
+        self._step = step
+
+    def step(self, parts: Sequence[StepPart], stream: None = None) -> list[int | None]:
+        return self._step(parts)
 
     def bind(self, base: Tensor) -> None:
         return None
@@ -55,6 +58,9 @@ class StubWeights:
 
     def place(self, model: ModelName, blob: Tensor, turn_order: Sequence[ModelName]) -> Placement:
         return Placement(blob, None)
+
+    def settle(self, model: ModelName) -> None:
+        return None
 
     def drop(self, model: ModelName) -> None:
         return None
@@ -83,16 +89,17 @@ class Running:
         self.bus, self.owner_bus = broker.connect(), broker.connect()
         self.roster = Roster(Outbox(WORKER, LIFE), max_sequences=10)
         self.pool = SlabPool(16, 1, 1)
+        kv = kv_store(self.pool)
         weights = StubWeights()
         seconds = itertools.count()
         limits = Limits(max_step_tokens=8, max_running=4, turn_steps=2, block_tokens=BLOCK_TOKENS)
         self.engine = Engine(
-            WORKER, self.bus, self.roster, RoundRobin(), limits, self.pool, weights, weights, CpuDevice(unified=True),
+            WORKER, self.bus, self.roster, RoundRobin(), limits, kv, weights, weights, CpuDevice(unified=True),
             clock=lambda: float(next(seconds)),
         )  # fmt: skip
         for name, step in steps.items():
             executor = cast(Executor, cast(Any, StubExecutor(step)))
-            self.model = WatchedModel(ModelName(name), executor, self.pool.register(1), self.pool, weights, 64)
+            self.model = WatchedModel(ModelName(name), executor, kv.register(1), kv, weights, 64)
             self.roster.models[self.model.name] = self.model
         self.heard: list[SequenceTokens] = []
         self._ends: dict[RequestId, asyncio.Event] = {}

@@ -6,7 +6,6 @@ from gpu_worker.device.cpu import CpuDevice
 from gpu_worker.host_cache import HostCache
 from gpu_worker.memory.arena import ALIGN_BYTES
 from gpu_worker.weights import ArenaWeights, Placement, UnifiedWeights
-from shared.errors import ModelError
 from shared.ids import ModelName
 
 A, B, C, D = (ModelName(name) for name in "abcd")
@@ -25,7 +24,9 @@ class Weights(ArenaWeights):
 
     def put(self, model: ModelName, source: Tensor, turn_order: list[ModelName]) -> Placement:
         placement = self.place(model, source, turn_order)
+        assert placement is not None
         placement.copy(CpuDevice(unified=False))
+        self.settle(model)
         return placement
 
     def offset(self, placement: Placement) -> int:
@@ -85,16 +86,25 @@ def test_a_failed_copy_leaves_its_place_to_others() -> None:
     weights.place(A, blob(1), [A])
     weights.drop(A)
     assert not weights.is_resident(A)
-    weights.drop(A)
     assert weights.put(B, blob(2), []).base.unique().tolist() == [2]
-    assert weights.place(A, blob(1), [A, B]).source is not None
+    assert weights.place(A, blob(1), [B]) is not None
+
+
+def test_what_is_on_its_way_is_neither_used_nor_evicted() -> None:
+    weights = Weights(1)
+    assert weights.place(A, blob(1), []) is not None
+    assert (weights.is_resident(A), weights.resident(A)) == (False, None)
+    assert weights.place(B, blob(2), [A]) is None
+    weights.settle(A)
+    assert weights.is_resident(A)
+    assert weights.place(B, blob(2), [A]) is not None
+    assert not weights.is_resident(A)
 
 
 def test_what_can_not_be_evicted_stays() -> None:
     weights = Weights(1)
     weights.put(A, blob(1), [A])
-    with pytest.raises(ModelError, match=f"1000 bytes of weights don't fit the device's {ALIGN_BYTES}"):
-        weights.place(B, blob(2), [B])
+    assert weights.place(B, blob(2), []) is None
     assert weights.is_resident(A)
     assert not weights.is_resident(B)
 
@@ -106,7 +116,8 @@ def test_unified_memory_uses_blobs_where_they_lie() -> None:
     cache.put(A, source)
     assert weights.is_resident(A)
     assert weights.resident(A) is source
-    placement = weights.place(A, source, [A])
+    placement = weights.place(A, source, [])
+    assert placement is not None
     assert (placement.base.data_ptr(), placement.source) == (source.data_ptr(), None)
     weights.drop(A)
     assert weights.is_resident(A)

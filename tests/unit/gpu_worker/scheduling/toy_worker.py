@@ -22,6 +22,7 @@ class ToySequence:
     num_computed_tokens: int = 0
     arrived_at_s: float = 0.0
     priority: int = 0
+    is_ready: bool = True
     end_tokens: int = 0  # finished when num_tokens gets there
     blocks: list[int] = field(default_factory=list)
 

@@ -1,0 +1,174 @@
+"""Brings models' weights to the device: when their turn comes, ahead of it, or while their first step runs.
+
+All bookkeeping happens in the engine's loop. At most two models are on their way: one ahead of its turn, and the one
+whose turn it is.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+from torch import Tensor
+
+from gpu_worker.device.base import Device, Transfer
+from gpu_worker.execution.streaming import Stream, StreamOrder
+from gpu_worker.served_model import ServedModel
+from gpu_worker.weights import Placement, Weights
+from shared.errors import KottosError, ModelError
+from shared.ids import ModelName
+
+log = logging.getLogger(__name__)
+
+Kind = Literal["resident", "prefetched", "streamed", "copied"]
+
+
+class BlobSource(Protocol):
+    async def blob(self, model: ModelName) -> Tensor:
+        """[blob_bytes] uint8, host: from the host cache, read in first if need be. Raises KottosError."""
+
+
+class Arrival(NamedTuple):
+    """Weights that a step may use now; where there is a stream, only through it."""
+
+    base: Tensor  # [blob_bytes] uint8, device
+    kind: Kind
+    stream: Stream | None = None
+
+
+@dataclass(eq=False, slots=True)
+class _Coming:
+    """A model on its way."""
+
+    placement: Placement
+    blob: Tensor
+    transfer: Transfer
+    ahead: bool  # of its turn
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Loader:
+    def __init__(
+        self,
+        device: Device,
+        weights: Weights,
+        blobs: BlobSource,
+        models: Mapping[ModelName, ServedModel],
+        turn_order: Callable[[], list[ModelName]],
+        on_device: Callable[[Callable[[], None]], Awaitable[None]],
+    ) -> None:
+        self._device = device
+        self._weights = weights
+        self._blobs = blobs
+        self._models = models
+        self._turn_order = turn_order  # soonest first
+        self._on_device = on_device  # runs what takes long, while no step runs
+        self._coming: dict[ModelName, _Coming] = {}
+        self._prefetched: set[ModelName] = set()  # resident, and not used since
+        self._in_use: ModelName | None = None  # whose step runs or comes next: never evicted
+        self._prefetching: asyncio.Task[None] | None = None
+
+    async def bring(self, model: ModelName) -> Arrival:
+        """The model whose turn it is. Raises KottosError."""
+        self._in_use = model
+        base = self._weights.resident(model)
+        if base is not None:
+            kind: Kind = "prefetched" if model in self._prefetched else "resident"
+            self._prefetched.discard(model)
+            return Arrival(base, kind)
+        coming = self._coming.get(model)
+        if coming is None:
+            blob = await self._blobs.blob(model)
+            placement = await self._make_place(model, blob)
+            if self._device.copies is None or self._order(model) is None:
+                await self._copy(model, placement)
+                return Arrival(placement.base, "copied")
+            coming = self._start(model, placement, blob, ahead=False)
+        coming.transfer.hurry()
+        return Arrival(coming.placement.base, "streamed", Stream(coming.transfer, coming.blob))
+
+    def prefetch(self) -> None:
+        """Begins to bring in the model whose turn comes next, if a copy costs the running step nothing."""
+        if self._device.copies is None or self._prefetching is not None or self._coming:
+            return
+        if (model := self._next_model()) is not None:
+            self._prefetching = asyncio.get_running_loop().create_task(self._prefetch(model))
+
+    async def close(self) -> None:
+        """Nothing is on its way any more."""
+        if self._prefetching is not None:
+            self._prefetching.cancel()
+        for coming in list(self._coming.values()):
+            coming.transfer.cancel()
+            await coming.ended.wait()
+
+    def _coming_turns(self) -> list[ModelName]:
+        """Models with work, the one whose turn comes next first, without the one whose turn it is."""
+        names = (name for name in self._turn_order() if name != self._in_use)
+        return [name for name in names if self._models[name].running or self._models[name].waiting]
+
+    def _next_model(self) -> ModelName | None:
+        """The first in the order of turns that is not resident."""
+        missing = (name for name in self._coming_turns() if not self._models[name].is_resident)
+        name = next(missing, None)
+        return name if name is not None and self._order(name) is not None else None
+
+    async def _prefetch(self, model: ModelName) -> None:
+        try:
+            blob = await self._blobs.blob(model)
+            turns = self._coming_turns()
+            if model not in turns or self._weights.is_resident(model) or model in self._coming:
+                return
+            # Others go only for the very next turn, or what is evicted might be back before this is used.
+            later = [name for name in self._turn_order() if name not in (model, self._in_use)]
+            placement = self._weights.place(model, blob, later if turns[0] == model else [])
+            if placement is not None:
+                self._start(model, placement, blob, ahead=True)
+        except KottosError as error:
+            log.warning("model %s was not brought in ahead of its turn: %s", model, error)
+        finally:
+            self._prefetching = None
+
+    async def _make_place(self, model: ModelName, blob: Tensor) -> Placement:
+        evictable = [name for name in self._turn_order() if name != model]
+        placement = self._weights.place(model, blob, evictable)
+        if placement is None:
+            for coming in list(self._coming.values()):  # what came ahead of its turn gives way
+                coming.transfer.cancel()
+                await coming.ended.wait()
+            placement = self._weights.place(model, blob, evictable)
+        if placement is None:
+            raise ModelError(f"{blob.numel()} bytes of weights don't fit the device")
+        return placement
+
+    async def _copy(self, model: ModelName, placement: Placement) -> None:
+        try:
+            await self._on_device(lambda: placement.copy(self._device))
+        except BaseException:
+            self._weights.drop(model)
+            raise
+        self._weights.settle(model)
+
+    def _start(self, model: ModelName, placement: Placement, blob: Tensor, *, ahead: bool) -> _Coming:
+        assert self._device.copies is not None
+        order = self._order(model)
+        assert order is not None
+        transfer = self._device.copies.start(order.pieces(placement.base, blob), urgent=not ahead)
+        coming = self._coming[model] = _Coming(placement, blob, transfer, ahead)
+        loop = asyncio.get_running_loop()
+        transfer.when_ended(lambda: loop.call_soon_threadsafe(self._on_ended, model, coming))
+        return coming
+
+    def _on_ended(self, model: ModelName, coming: _Coming) -> None:
+        del self._coming[model]
+        if coming.transfer.arrived_bytes == coming.transfer.num_bytes:
+            self._weights.settle(model)
+            if coming.ahead and model != self._in_use:
+                self._prefetched.add(model)
+        else:
+            self._weights.drop(model)
+        coming.ended.set()
+
+    def _order(self, model: ModelName) -> StreamOrder | None:
+        return self._models[model].executor.stream_order
