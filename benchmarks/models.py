@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from gpu_worker.device.base import KvLayout, SequenceSpan
 from gpu_worker.device.cpu import CpuDevice
 from gpu_worker.execution.executor import Executor
 from gpu_worker.execution.module import build_module
-from gpu_worker.host_cache import map_blob
+from gpu_worker.host_cache.mapping import map_blob
 from shared.catalogue import demo_models, open_catalogue, read_card, read_manifest
 from shared.config import Config, load_config
 from shared.ids import ModelName
@@ -20,7 +21,9 @@ _QUANTUM_BYTES = 4096
 
 @dataclass
 class LoadedModel:
+    name: ModelName
     executor: Executor
+    weights_file: Path
     module: nn.Module
     blob_bytes: int
     max_tokens: int
@@ -33,12 +36,16 @@ class LoadedModel:
         return SequenceSpan(num_new, start, self.blocks[sequence][:num_blocks])
 
 
-def load_demo(name: str, dtype: str, num_sequences: int, max_tokens: int) -> LoadedModel:
-    """The demo models must be in the cache (`make setup` puts them there), imported for this dtype."""
+def load_demo(
+    name: str, dtype: str, num_sequences: int, max_tokens: int, device: CpuDevice | None = None
+) -> LoadedModel:
+    """Bound to its blob in host memory. The demo models must be in the cache, imported for this dtype: `make demo`
+    and one start of `kottos serve --demo` put them there.
+    """
     cache_dir = load_config().cache_dir
     source = next(source for source in demo_models(cache_dir) if source.name == name)
     entry = open_catalogue(Config(models=(source,), cache_dir=cache_dir))[ModelName(name)]
-    device = CpuDevice(unified=True)
+    device = device or CpuDevice(unified=True)
     card, manifest = read_card(entry), read_manifest(entry, device.layout, dtype)
     assert card is not None and manifest is not None, f"{name} is not imported for {dtype}"
     torch_dtype = getattr(torch, dtype)
@@ -49,8 +56,18 @@ def load_demo(name: str, dtype: str, num_sequences: int, max_tokens: int) -> Loa
     region = device.allocate(num_sequences * per_sequence * block_bytes).zero_()
     bound = build_module(entry.folder, manifest)
     executor = Executor(device, bound, region, layout)
-    executor.bind(map_blob(entry.weights_folder(device.layout, dtype) / "weights.bin", manifest.blob_bytes))
+    weights_file = entry.weights_folder(device.layout, dtype) / "weights.bin"
+    executor.bind(map_blob(weights_file, manifest.blob_bytes))
     # Neighbours in a sequence are not neighbours in memory, as in a pool that has been in use.
     ids = [i * block_bytes // _QUANTUM_BYTES for i in range(num_sequences * per_sequence)]
     blocks = [ids[i::num_sequences] for i in range(num_sequences)]
-    return LoadedModel(executor, bound.module, manifest.blob_bytes, max_tokens, device.block_tokens, blocks)
+    return LoadedModel(
+        ModelName(name),
+        executor,
+        weights_file,
+        bound.module,
+        manifest.blob_bytes,
+        max_tokens,
+        device.block_tokens,
+        blocks,
+    )

@@ -86,6 +86,14 @@ def serve(
     run(loaded)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def bench(context: typer.Context, name: Annotated[str, typer.Argument(help="switch, throughput, ...")]) -> None:
+    """Run a benchmark of the repository; what follows its name goes to it (try --help)."""
+    from cli.bench import run_benchmark
+
+    run_benchmark(name, context.args)
+
+
 @app.command()
 def version() -> None:
     """Print the version."""

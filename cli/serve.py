@@ -1,6 +1,6 @@
 """`kottos serve`: the whole stack on one machine, from models on disk to a served URL, and back to nothing.
 
-prepare models -> broker -> router -> workers -> gateway -> (serving) -> gateway, workers, router, broker stop
+prepare models -> broker -> router -> host cache -> workers -> gateway -> (serving) -> stop in the reverse order
 """
 
 import asyncio
@@ -73,7 +73,7 @@ async def _serve(config: Config, supervisor: Supervisor) -> None:
         config = await _prepare(config, environ, Console(stderr=True))
         async with supervisor:
             buses = await _start_broker(config.bus, environ, folder, supervisor)
-            for group in service_groups(config, buses, environ):
+            for group in service_groups(config, buses, environ, folder):
                 supervisor.start(group)
             client_env = write_client_env(folder, buses["client"]) if "client" in buses else None
             try:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 from cli.stack import service_groups
 from shared.config import BusConfig, Config, ModelSource, WorkerConfig, load_config
 
@@ -6,21 +8,24 @@ CONFIG = Config(models=(ModelSource("a", "/a"),), worker=WorkerConfig(num_worker
 
 
 def test_gateway_starts_last_and_so_stops_first() -> None:
-    groups = service_groups(CONFIG, BUSES, {})
+    groups = service_groups(CONFIG, BUSES, {}, Path("/run"))
     assert [[service.name for service in group] for group in groups] == [
         ["router"],
+        ["host-cache"],
         ["worker-0", "worker-1"],
         ["gateway"],
     ]
 
 
 def test_each_service_has_the_configuration_its_own_place_and_its_own_credentials_only() -> None:
-    for group in service_groups(CONFIG, BUSES, {"HOME": "/home"}):
+    for group in service_groups(CONFIG, BUSES, {"HOME": "/home"}, Path("/run")):
         for service in group:
             user = service.name.partition("-")[0]
             own = load_config(environ=service.environ)
             assert own.models == CONFIG.models and own.worker.dtype == "float32"
-            assert own.bus == BUSES[user]
+            assert own.bus == (BusConfig() if user == "host" else BUSES[user])
+            assert own.worker.host_cache_socket == "/run/host_cache.socket"
             assert own.worker.id == (service.name if user == "worker" else "")
-            assert [text for text in service.environ.values() if "secret" in text] == [f"{user}-secret"]
+            secrets = [text for text in service.environ.values() if "secret" in text]
+            assert secrets == ([] if user == "host" else [f"{user}-secret"])
             assert service.environ["HOME"] == "/home"
