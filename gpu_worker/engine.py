@@ -11,8 +11,9 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TypeVar, assert_never
+from typing import Protocol, TypeVar, assert_never
 
 from gpu_worker.device.base import Device, SequenceSpan
 from gpu_worker.execution.executor import StepPart
@@ -58,6 +59,11 @@ class Planned:
         )
 
 
+class HeldBlobs(BlobSource, Protocol):
+    def hold(self, model: ModelName) -> AbstractContextManager[None]:
+        """Meanwhile its blob stays: a step may use it where it lies."""
+
+
 class Engine:
     def __init__(
         self,
@@ -68,7 +74,7 @@ class Engine:
         limits: Limits,
         kv: KvStore,
         weights: Weights,
-        blobs: BlobSource,
+        blobs: HeldBlobs,
         device: Device,
         clock: Callable[[], float],
     ) -> None:
@@ -79,6 +85,7 @@ class Engine:
         self._limits = limits
         self._kv = kv
         self._room = Room(roster.models, kv)
+        self._blobs = blobs
         self._clock = clock
         self._inbox: deque[Inbound] = deque()
         self._wake = asyncio.Event()
@@ -129,8 +136,9 @@ class Engine:
         self._num_steps += 1
         model.last_step = self._num_steps  # a step that fails was its model's turn, too
         try:
-            stream = await self._activate(model)
-            tokens = await self._step(model, planned, stream)
+            with self._blobs.hold(model.name):
+                stream = await self._activate(model)
+                tokens = await self._step(model, planned, stream)
         except KottosError as error:
             log.error("model %s: %s", model.name, error)
             self._roster.fail([p.sequence for p in planned], self._clock(), str(error))

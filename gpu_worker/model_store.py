@@ -1,52 +1,111 @@
-"""Imported models on this host: their blobs through the host cache, read in when missing."""
+"""Imported models on this host: their blobs from the host model cache, as long as it lets this worker keep them."""
 
 import asyncio
-from collections.abc import Callable
-from pathlib import Path
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from torch import Tensor
 
-from gpu_worker.host_cache import HostCache, map_blob
+from gpu_worker.host_cache.protocol import BlobId, BlobSpec
 from shared.errors import ModelError
 from shared.ids import ModelName
 
+log = logging.getLogger(__name__)
+
+
+class BlobCache(Protocol):
+    """As `gpu_worker/host_cache/client.py` has it."""
+
+    async def acquire(
+        self, blob: BlobSpec, *, preload: bool, on_progress: Callable[[int], None] = ...
+    ) -> Tensor | None: ...
+
+    def note_use(self, blob: BlobId) -> None: ...
+
 
 class ModelStore:
-    """The engine's BlobSource. Used from the loop's thread only; files are read in another, one at a time."""
+    """The engine's BlobSource, in the loop's thread only. Models of equal bytes share a blob."""
 
-    def __init__(self, cache: HostCache, on_evicted: Callable[[ModelName], None]) -> None:
+    def __init__(self, cache: BlobCache, on_released: Callable[[ModelName], None]) -> None:
+        """on_released: this model's blob goes now, nothing may view it any more."""
         self._cache = cache
-        self._on_evicted = on_evicted
-        self._files: dict[ModelName, tuple[Path, int]] = {}  # weights.bin and its bytes
-        self._reading = asyncio.Lock()
+        self._on_released = on_released
+        self._specs: dict[ModelName, BlobSpec] = {}
+        self._blobs: dict[BlobId, Tensor] = {}  # [blob_bytes] uint8, host
+        self._locks: dict[BlobId, asyncio.Lock] = {}  # of asking for it
+        self._held: Counter[BlobId] = Counter()
+        self._reclaimed: set[BlobId] = set()  # while they are held, or arrive
 
-    def add(self, model: ModelName, path: Path, blob_bytes: int) -> None:
-        """Raises ConfigError where the cache's budget is too small for it."""
-        self._cache.check_fits(model, blob_bytes)
-        self._files[model] = (path, blob_bytes)
+    def add(self, model: ModelName, blob: BlobSpec) -> None:
+        self._specs[model] = blob
+        self._locks.setdefault(blob.id, asyncio.Lock())
+
+    def __contains__(self, model: ModelName) -> bool:
+        return model in self._specs and self._specs[model].id in self._blobs
+
+    def get(self, model: ModelName) -> Tensor | None:
+        """[blob_bytes] uint8, host, for use now; None when the host model cache has to be asked."""
+        blob = self._specs.get(model)
+        if blob is None or blob.id not in self._blobs:
+            return None
+        self._cache.note_use(blob.id)
+        return self._blobs[blob.id]
 
     async def preload(self, model: ModelName) -> None:
-        """Reads it in if there is room: what another model's step may be using is not evicted. Raises ModelError."""
-        async with self._reading:
-            if model not in self._cache and self._cache.has_room(self._files[model][1]):
-                await self._read(model)
+        """Gets it if there is room without evicting. Raises ModelError: a bad file, or too large for the cache."""
+        await self._get(model, preload=True)
 
     async def blob(self, model: ModelName) -> Tensor:
-        """[blob_bytes] uint8, host; may evict others, so no step runs meanwhile. Raises ModelError for a bad file."""
-        cached = self._cache.get(model)
-        if cached is not None:
+        """[blob_bytes] uint8, host; others may have to go for it. Raises ModelError: a bad file, or no room."""
+        if (cached := self.get(model)) is not None:
             return cached
-        if model not in self._files:
+        if model not in self._specs:
             raise ModelError(f"model {model!r} is not imported")
-        async with self._reading:
-            cached = self._cache.get(model)
-            if cached is not None:
-                return cached
-            for evicted in self._cache.make_room(self._files[model][1]):
-                self._on_evicted(evicted)
-            return await self._read(model)
-
-    async def _read(self, model: ModelName) -> Tensor:
-        blob = await asyncio.to_thread(map_blob, *self._files[model])
-        self._cache.put(model, blob)
+        blob = await self._get(model, preload=False)
+        assert blob is not None, "only preloading finds no room"
         return blob
+
+    @contextlib.contextmanager
+    def hold(self, model: ModelName) -> Iterator[None]:
+        """Meanwhile it stays, once it is there: a step views it."""
+        blob = self._specs[model].id
+        self._held[blob] += 1
+        try:
+            yield
+        finally:
+            self._held[blob] -= 1
+            self._let_go_of_reclaimed(blob)
+
+    def reclaim(self, blob: BlobId) -> None:
+        """The host needs the room: lets go of it now, or when it has arrived and nobody holds it any more."""
+        self._reclaimed.add(blob)
+        self._let_go_of_reclaimed(blob)
+
+    def _let_go_of_reclaimed(self, blob: BlobId) -> None:
+        if blob not in self._reclaimed or self._held[blob] or self._locks[blob].locked():
+            return
+        self._reclaimed.remove(blob)
+        if self._blobs.pop(blob, None) is not None:
+            for model, spec in self._specs.items():
+                if spec.id == blob:
+                    self._on_released(model)
+
+    async def _get(self, model: ModelName, *, preload: bool) -> Tensor | None:
+        blob = self._specs[model]
+
+        def on_progress(done_bytes: int) -> None:
+            log.info("model %s: %d of %d MiB are read", model, done_bytes >> 20, blob.num_bytes >> 20)
+
+        try:
+            async with self._locks[blob.id]:
+                tensor = self._blobs.get(blob.id)
+                if tensor is None:
+                    tensor = await self._cache.acquire(blob, preload=preload, on_progress=on_progress)
+                if tensor is not None:
+                    self._blobs[blob.id] = tensor
+                return tensor
+        finally:
+            self._let_go_of_reclaimed(blob.id)

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import time
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
 from typing import Final
 
 import torch
@@ -14,7 +16,9 @@ from gpu_worker.device.select import open_device
 from gpu_worker.engine import Engine
 from gpu_worker.execution.executor import Executor
 from gpu_worker.execution.module import build_module
-from gpu_worker.host_cache import HostCache
+from gpu_worker.host_cache.client import HostCacheClient
+from gpu_worker.host_cache.protocol import BlobId, BlobSpec
+from gpu_worker.host_cache.reach import ChildReach, SocketReach
 from gpu_worker.importer.launch import ensure_imported
 from gpu_worker.kv.store import KvMemory, KvStore
 from gpu_worker.memory.slab_pool import SlabPool
@@ -61,8 +65,9 @@ class WorkerService:
         self._catalogue = open_catalogue(config)
         self._outbox = Outbox(worker, self._incarnation)
         self._roster = Roster(self._outbox, worker_config.max_waiting)
-        self._cache = HostCache(budget.host_bytes)
-        self._store = ModelStore(self._cache, on_evicted=self._on_evicted)
+        socket = worker_config.host_cache_socket
+        self._cache = HostCacheClient(SocketReach(Path(socket)) if socket else ChildReach(config))
+        self._store = ModelStore(self._cache, on_released=self._on_released)
         self._kv_region, self._kv = self._make_kv(budget)
         self._weights = self._make_weights(budget)
         self._budget = budget
@@ -88,7 +93,7 @@ class WorkerService:
 
     def _make_weights(self, budget: Budget) -> Weights:
         if budget.unified:
-            return UnifiedWeights(self._cache)
+            return UnifiedWeights(self._store)
         return ArenaWeights(self._device.allocate(budget.weight_bytes))
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -98,12 +103,15 @@ class WorkerService:
             await self._bus.subscribe(subjects.BEAT_OWNER, self._on_message),
         ]
         async with asyncio.TaskGroup() as tasks:
-            loops = [tasks.create_task(loop) for loop in (self._beat(), self._load_models(), self._engine.run())]
+            loops = [tasks.create_task(loop) for loop in self._loops()]
             await stopping.wait()
             for subscription in subscriptions:
                 await subscription.unsubscribe()
             for loop in loops:
                 loop.cancel()
+
+    def _loops(self) -> Sequence[Coroutine[None, None, None]]:
+        return self._cache.run(self._store.reclaim), self._beat(), self._load_models(), self._engine.run()
 
     def _on_message(self, message: AnyMessage) -> None:
         match message:
@@ -146,14 +154,15 @@ class WorkerService:
         )
         bound = await asyncio.to_thread(build_module, entry.folder, manifest)
         executor = Executor(self._device, bound, self._kv_region, layout_of_kv)
-        self._store.add(name, entry.weights_folder(layout, dtype) / "weights.bin", manifest.blob_bytes)
+        weights_file = entry.weights_folder(layout, dtype).absolute() / "weights.bin"
+        self._store.add(name, BlobSpec(BlobId(manifest.sha256), manifest.blob_bytes, str(weights_file)))
         await self._store.preload(name)
         max_tokens = min(card.context_length, self._kv.capacity_blocks(shape) * self._device.block_tokens)
         self._roster.models[name] = ServedModel(name, executor, shape, self._kv, self._weights, max_tokens)
         log.info("model %s is ready: %d MiB of weights", name, manifest.blob_bytes >> 20)
 
-    def _on_evicted(self, name: ModelName) -> None:
-        """Its blob leaves the host cache: where memory is unified, nothing may view it any more."""
+    def _on_released(self, name: ModelName) -> None:
+        """Its blob goes: where memory is unified, nothing may view it any more."""
         if self._budget.unified and name in self._roster.models:
             self._roster.models[name].executor.release()
 

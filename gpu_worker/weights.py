@@ -10,7 +10,6 @@ from typing import Protocol
 from torch import Tensor
 
 from gpu_worker.device.base import Device
-from gpu_worker.host_cache import HostCache
 from gpu_worker.memory.arena import Arena, plan_eviction
 from shared.errors import ConfigError
 from shared.ids import ModelName
@@ -48,17 +47,26 @@ class Weights(Protocol):
         """Its bytes did not come, or it is evicted."""
 
 
-class UnifiedWeights:
-    """Host memory is device memory: every cached model is resident where it lies."""
+class MappedBlobs(Protocol):
+    """What this worker has mapped of the host model cache."""
 
-    def __init__(self, host_cache: HostCache) -> None:
-        self._host_cache = host_cache
+    def __contains__(self, model: ModelName) -> bool: ...
+
+    def get(self, model: ModelName) -> Tensor | None:
+        """[blob_bytes] uint8, host, for use now."""
+
+
+class UnifiedWeights:
+    """Host memory is device memory: every mapped model is resident where it lies."""
+
+    def __init__(self, blobs: MappedBlobs) -> None:
+        self._blobs = blobs
 
     def is_resident(self, model: ModelName) -> bool:
-        return model in self._host_cache
+        return model in self._blobs
 
     def resident(self, model: ModelName) -> Tensor | None:
-        return self._host_cache.get(model)
+        return self._blobs.get(model)
 
     def place(self, model: ModelName, blob: Tensor, evictable: Sequence[ModelName]) -> Placement | None:
         return Placement(blob, None)

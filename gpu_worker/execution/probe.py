@@ -14,7 +14,7 @@ from gpu_worker.device.cpu import CpuDevice
 from gpu_worker.execution.executor import Executor, StepPart
 from gpu_worker.execution.module import build_module
 from gpu_worker.execution.sampling import SamplingRow
-from gpu_worker.host_cache import map_blob
+from gpu_worker.host_cache.mapping import map_blob
 from shared.catalogue import KvShape, Manifest, ModelCard
 from shared.errors import ModelError
 from shared.messages import Sampling

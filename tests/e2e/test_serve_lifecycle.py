@@ -22,7 +22,7 @@ KOTTOS = Path(sysconfig.get_path("scripts")) / "kottos"
 START_TIMEOUT_S = 120.0  # with the import of the model
 AGAIN_TIMEOUT_S = 30.0  # a worker imports torch again; the router needs a fraction
 STOP_TIMEOUT_S = 30.0
-SERVICES = {"broker", "router", "worker-0", "gateway"}
+SERVICES = {"broker", "router", "host-cache", "worker-0", "gateway"}
 
 
 class Choice(msgspec.Struct):

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from gpu_worker import model_store
-from gpu_worker.host_cache import map_blob
+from gpu_worker.host_cache.client import HostCacheClient
+from gpu_worker.host_cache.policy import whole_pages
+from gpu_worker.host_cache.protocol import BlobSpec
 from shared.config import ModelSource
 from shared.ids import RequestId
 from tests.integration.step_gate import gated_steps
@@ -71,10 +72,9 @@ async def test_with_memory_for_one_a_turn_has_its_least_steps(
         assert sorted(load.state for load in beat.models) == ["cached", "resident"]
 
 
-def num_mapped(files: Sequence[Path]) -> int:
-    """How many of them lie in this process's memory."""
-    mapped = Path("/proc/self/maps").read_text()
-    return sum(str(file) in mapped for file in files)
+def num_mapped() -> int:
+    """How many blobs lie in this process's memory."""
+    return Path("/proc/self/maps").read_text().count("/memfd:kottos-")
 
 
 async def test_unified_memory_with_a_host_cache_for_one(
@@ -82,8 +82,8 @@ async def test_unified_memory_with_a_host_cache_for_one(
 ) -> None:
     """Blobs are let go of and read again; what a step is using stays."""
     sources = [tiny_models.source("llama", seed) for seed in (0, 1)]
-    blobs = [tiny_models.weights_file(source) for source in sources]
-    config = tiny_models.config(sources, host_memory_bytes=blobs[0].stat().st_size, turn_steps=2)
+    blob_bytes = whole_pages(tiny_models.weights_file(sources[0]).stat().st_size)
+    config = tiny_models.config(sources, host_memory_bytes=blob_bytes, turn_steps=2)
     gc.collect()  # workers of other tests
     async with running_worker(config) as harness:
         ids = await start_together(harness, sources, monkeypatch)
@@ -92,24 +92,26 @@ async def test_unified_memory_with_a_host_cache_for_one(
         lengths = [len(list(group)) for _, group in itertools.groupby(turns(harness, ids))]
         assert lengths == [1, *[2] * (NUM_TOKENS - 1), 1]  # the first was preloaded, no copy came before it
         assert {switch.kind for switch in harness.switches[1:]} == {"copied"}
-        assert num_mapped(blobs) == 1
+        assert num_mapped() == 1
 
 
 async def test_resident_models_need_no_blob_in_the_host_cache(
     tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reads: list[str] = []
+    num_acquired, acquire = 0, HostCacheClient.acquire
 
-    def read(path: Path, num_bytes: int) -> Tensor:
-        reads.append(path.name)
-        return map_blob(path, num_bytes)
+    async def count(self: HostCacheClient, blob: BlobSpec, **options: Any) -> Tensor | None:
+        nonlocal num_acquired
+        tensor = await acquire(self, blob, **options)
+        num_acquired += tensor is not None
+        return tensor
 
-    monkeypatch.setattr(model_store, "map_blob", read)
+    monkeypatch.setattr(HostCacheClient, "acquire", count)
     sources = [tiny_models.source("llama", seed) for seed in (0, 1)]
     config = tiny_models.config(
         sources,
         device_memory_bytes=2 * ONE_MODEL_BYTES + KV_BYTES,
-        host_memory_bytes=tiny_models.weights_file(sources[0]).stat().st_size,
+        host_memory_bytes=whole_pages(tiny_models.weights_file(sources[0]).stat().st_size),
         turn_steps=1,
     )
     async with running_worker(config) as harness:
@@ -117,7 +119,7 @@ async def test_resident_models_need_no_blob_in_the_host_cache(
         for source, request_id in zip(sources, ids, strict=True):
             assert (await harness.finish(request_id)).tokens == tiny_models.generate(source, PROMPT, NUM_TOKENS)
         assert len(harness.switches) == 2 * NUM_TOKENS
-    assert len(reads) == 2
+    assert num_acquired == 2
 
 
 # --- draws --------------------------------------------------------------------------------------

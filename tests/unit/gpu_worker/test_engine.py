@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -67,6 +67,9 @@ class StubWeights:
 
     async def blob(self, model: ModelName) -> Tensor:
         return torch.empty(1, dtype=torch.uint8)
+
+    def hold(self, model: ModelName) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class WatchedModel(ServedModel):

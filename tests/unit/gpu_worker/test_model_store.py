@@ -1,114 +1,146 @@
 import asyncio
-import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
-from gpu_worker import model_store as model_store_module
-from gpu_worker.host_cache import HostCache
+from gpu_worker.host_cache.protocol import BlobId, BlobSpec
 from gpu_worker.model_store import ModelStore
-from shared.errors import ConfigError, ModelError
+from shared.errors import ModelError
 from shared.ids import ModelName
 
-A, B = ModelName("a"), ModelName("b")
-NUM_BYTES = 6
-Read = Callable[[Path, int], torch.Tensor]
+A, B, ALIAS = ModelName("a"), ModelName("b"), ModelName("alias of b")
+BLOBS = {A: BlobSpec(BlobId("A"), 6, "/a"), B: BlobSpec(BlobId("B"), 6, "/b")}
+
+
+class StubCache:
+    """Grants each blob when the test lets it, by default at once."""
+
+    def __init__(self) -> None:
+        self.acquired: list[tuple[BlobId, bool]] = []  # blob, preload
+        self.used: list[BlobId] = []
+        self.may_grant = asyncio.Event()
+        self.may_grant.set()
+        self.has_room = True
+        self.error: ModelError | None = None
+
+    async def acquire(
+        self, blob: BlobSpec, *, preload: bool, on_progress: Callable[[int], None] = lambda done_bytes: None
+    ) -> Tensor | None:
+        self.acquired.append((blob.id, preload))
+        on_progress(1)
+        await self.may_grant.wait()
+        if self.error is not None:
+            raise self.error
+        return torch.zeros(blob.num_bytes, dtype=torch.uint8) if self.has_room or not preload else None
+
+    def note_use(self, blob: BlobId) -> None:
+        self.used.append(blob)
 
 
 class Store(ModelStore):
-    """Two models of 6 bytes in a cache of `budget_bytes`, and a count of files read."""
+    """Three models, two of them of the same bytes."""
 
-    def __init__(self, folder: Path, budget_bytes: int) -> None:
-        self.cache = HostCache(budget_bytes)
-        self.evicted: list[ModelName] = []
-        super().__init__(self.cache, self.evicted.append)
-        for number, model in enumerate((A, B)):
-            (folder / model).write_bytes(bytes([number]) * NUM_BYTES)
-            self.add(model, folder / model, NUM_BYTES)
-
-
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the files read."""
-    names: list[str] = []
-
-    def read(path: Path, num_bytes: int, original: Read = model_store_module.map_blob) -> torch.Tensor:
-        names.append(path.name)
-        return original(path, num_bytes)
-
-    monkeypatch.setattr(model_store_module, "map_blob", read)
-    return names
+    def __init__(self) -> None:
+        self.cache = StubCache()
+        self.released: list[ModelName] = []
+        super().__init__(self.cache, self.released.append)
+        for model, blob in {**BLOBS, ALIAS: BLOBS[B]}.items():
+            self.add(model, blob)
 
 
-async def test_a_blob_is_read_once_while_it_stays_cached(tmp_path: Path, reads: list[str]) -> None:
-    store = Store(tmp_path, 2 * NUM_BYTES)
-    first = await store.blob(B)
-    assert first.tolist() == [1] * NUM_BYTES
-    assert await store.blob(B) is first
-    assert reads == ["b"]
+async def test_a_blob_is_asked_for_once_while_it_may_be_kept() -> None:
+    store = Store()
+    assert (A in store, store.get(A)) == (False, None)
+    blob = await store.blob(A)
+    assert await store.blob(A) is blob
+    assert (A in store, store.get(A)) == (True, blob)
+    assert store.cache.acquired == [("A", False)]
+    assert store.cache.used == ["A", "A"]
 
 
-async def test_two_that_want_the_same_blob_read_it_once(tmp_path: Path, reads: list[str]) -> None:
-    store = Store(tmp_path, 2 * NUM_BYTES)
-    first, second, _ = await asyncio.gather(store.blob(A), store.blob(A), store.preload(A))
-    assert first is second
-    assert reads == ["a"]
+async def test_two_that_want_the_same_blob_ask_once() -> None:
+    store = Store()
+    first, second, third, _ = await asyncio.gather(store.blob(B), store.blob(B), store.blob(ALIAS), store.preload(B))
+    assert first is second is third
+    assert store.cache.acquired == [("B", False)]
 
 
-async def test_a_blob_that_is_wanted_evicts_and_says_whom(tmp_path: Path, reads: list[str]) -> None:
-    store = Store(tmp_path, NUM_BYTES)
-    for model in (A, B, A):
-        await store.blob(model)
-    assert store.evicted == [A, B]
-    assert reads == ["a", "b", "a"]
+async def test_a_preload_without_room_leaves_asking_to_the_first_use() -> None:
+    store = Store()
+    store.cache.has_room = False
+    await store.preload(A)
+    assert A not in store
+    assert len(await store.blob(A)) == 6
+    assert store.cache.acquired == [("A", True), ("A", False)]
 
 
-async def test_preloading_evicts_nobody(tmp_path: Path, reads: list[str]) -> None:
-    """A step of what is cached may be running."""
-    store = Store(tmp_path, NUM_BYTES)
-    for model in (A, B):
-        await store.preload(model)
-    assert (store.evicted, reads) == ([], ["a"])
-    assert (A in store.cache, B in store.cache) == (True, False)
+async def test_what_is_not_held_goes_at_once_for_all_its_models() -> None:
+    store = Store()
+    await store.blob(B)
+    store.reclaim(BLOBS[B].id)
+    assert store.released == [B, ALIAS]
+    assert (B in store, ALIAS in store) == (False, False)
+    assert len(await store.blob(B)) == 6
 
 
-async def test_blobs_read_at_the_same_time_stay_within_the_budget(tmp_path: Path) -> None:
-    store = Store(tmp_path, 2 * NUM_BYTES - 1)
-    await asyncio.gather(store.preload(A), store.preload(B), store.blob(B))
-    assert store.cache.used_bytes == NUM_BYTES
+async def test_what_is_held_goes_when_the_last_hold_ends() -> None:
+    store = Store()
+    with store.hold(B):
+        blob = await store.blob(B)
+        with store.hold(ALIAS):
+            store.reclaim(BLOBS[B].id)
+        assert store.released == []
+        assert await store.blob(B) is blob
+    assert store.released == [B, ALIAS]
+    with store.hold(B):
+        await store.blob(B)
+    assert B in store  # it was asked for once
 
 
-async def test_a_cached_blob_does_not_wait_for_anothers_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Store(tmp_path, 2 * NUM_BYTES)
+async def test_what_is_asked_back_while_it_arrives_goes_when_it_is_there() -> None:
+    store = Store()
+    store.cache.may_grant.clear()
+    preloading = asyncio.create_task(store.preload(A))
+    await asyncio.sleep(0)
+    store.reclaim(BLOBS[A].id)
+    store.cache.may_grant.set()
+    await preloading
+    assert (store.released, A in store) == ([A], False)
+    await store.preload(A)
+    assert A in store
+
+
+async def test_a_hold_that_ends_by_an_error_ends() -> None:
+    store = Store()
+    await store.blob(A)
+    with pytest.raises(ZeroDivisionError), store.hold(A):
+        store.reclaim(BLOBS[A].id)
+        raise ZeroDivisionError
+    assert store.released == [A]
+
+
+async def test_one_model_does_not_wait_for_anothers_blob() -> None:
+    store = Store()
     cached = await store.blob(A)
-    started, go_on = threading.Event(), threading.Event()
-
-    def read(path: Path, num_bytes: int) -> torch.Tensor:
-        started.set()
-        assert go_on.wait(10.0)
-        return torch.zeros(num_bytes, dtype=torch.uint8)
-
-    monkeypatch.setattr(model_store_module, "map_blob", read)
+    store.cache.may_grant.clear()
     preloading = asyncio.create_task(store.preload(B))
-    await asyncio.to_thread(started.wait)
-    try:
-        async with asyncio.timeout(10.0):
-            assert await store.blob(A) is cached
-        assert not preloading.done()
-    finally:
-        go_on.set()
-        await preloading
+    await asyncio.sleep(0)
+    assert store.cache.acquired[-1] == ("B", True)
+    assert await store.blob(A) is cached
+    assert not preloading.done()
+    store.cache.may_grant.set()
+    await preloading
+    assert B in store
 
 
-async def test_errors(tmp_path: Path) -> None:
-    store = Store(tmp_path, NUM_BYTES)
-    with pytest.raises(ConfigError, match="host_memory"):
-        store.add(ModelName("big"), tmp_path / "big", NUM_BYTES + 1)
+async def test_errors_pass_and_the_next_one_asks_again() -> None:
+    store = Store()
     with pytest.raises(ModelError, match="'unknown' is not imported"):
         await store.blob(ModelName("unknown"))
-    (tmp_path / A).write_bytes(b"")
-    with pytest.raises(ModelError, match="has 0 bytes"):
+    store.cache.error = ModelError("corrupt")
+    with pytest.raises(ModelError, match="corrupt"):
         await store.blob(A)
-    assert (await store.blob(B)).tolist() == [1] * NUM_BYTES  # the lock is free again
+    store.cache.error = None
+    assert len(await store.blob(A)) == 6

@@ -3,7 +3,6 @@ import torch
 from torch import Tensor
 
 from gpu_worker.device.cpu import CpuDevice
-from gpu_worker.host_cache import HostCache
 from gpu_worker.memory.arena import ALIGN_BYTES
 from gpu_worker.weights import ArenaWeights, Placement, UnifiedWeights
 from shared.ids import ModelName
@@ -110,10 +109,10 @@ def test_what_can_not_be_evicted_stays() -> None:
 
 
 def test_unified_memory_uses_blobs_where_they_lie() -> None:
-    cache, source = HostCache(5000), blob(1)
-    weights = UnifiedWeights(cache)
+    mapped, source = dict[ModelName, Tensor](), blob(1)
+    weights = UnifiedWeights(mapped)
     assert not weights.is_resident(A)
-    cache.put(A, source)
+    mapped[A] = source
     assert weights.is_resident(A)
     assert weights.resident(A) is source
     placement = weights.place(A, source, [])
@@ -121,5 +120,5 @@ def test_unified_memory_uses_blobs_where_they_lie() -> None:
     assert (placement.base.data_ptr(), placement.source) == (source.data_ptr(), None)
     weights.drop(A)
     assert weights.is_resident(A)
-    cache.make_room(5000)
+    del mapped[A]
     assert not weights.is_resident(A)

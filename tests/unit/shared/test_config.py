@@ -219,4 +219,7 @@ def test_to_environ_is_the_inverse_of_loading(config: Config) -> None:
 
 def test_every_key_reaches_the_environment() -> None:
     filled = load_config({"models": ["a=/a"], "bus.url": "nats://h:1", "bus.user": "u", "bus.password": "p"}, {})
-    assert set(to_environ(filled)) == {variable(key) for key in KEYS} - {"KOTTOS_WORKER_ID"}
+    assert set(to_environ(filled)) == {variable(key) for key in KEYS} - {
+        "KOTTOS_WORKER_ID",
+        "KOTTOS_WORKER_HOST_CACHE_SOCKET",
+    }

@@ -4,15 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpu_worker.host_cache import HostCache, map_blob
-from shared.errors import ConfigError, ModelError
-from shared.ids import ModelName
-
-A, B, C = ModelName("a"), ModelName("b"), ModelName("c")
-
-
-def blob(num_bytes: int) -> torch.Tensor:
-    return torch.zeros(num_bytes, dtype=torch.uint8)
+from gpu_worker.host_cache import mapping
+from gpu_worker.host_cache.mapping import as_tensor, map_blob, map_private, populate
+from shared.errors import ModelError
 
 
 def memory_bytes() -> tuple[int, int]:
@@ -20,32 +14,6 @@ def memory_bytes() -> tuple[int, int]:
     lines = Path("/proc/self/status").read_text().splitlines()
     sizes = {line.partition(":")[0]: int(line.split()[1]) << 10 for line in lines if line.startswith("Rss")}
     return sizes["RssAnon"], sizes["RssFile"] + sizes["RssShmem"]
-
-
-def test_the_least_recently_used_go_until_there_is_room() -> None:
-    cache = HostCache(10)
-    for model in (A, B, C):
-        assert cache.make_room(3) == []
-        cache.put(model, blob(3))
-    assert cache.get(A) is not None
-    assert not cache.has_room(2)
-    assert cache.make_room(5) == [B, C]
-    assert (A in cache, B in cache, cache.get(C), cache.used_bytes) == (True, False, None, 3)
-
-
-def test_what_just_fits_evicts_nothing() -> None:
-    cache = HostCache(10)
-    cache.put(A, blob(4))
-    assert cache.has_room(6)
-    assert cache.make_room(6) == []
-    assert not cache.has_room(7)
-
-
-def test_a_model_that_can_never_fit_is_refused_with_the_numbers_and_the_key() -> None:
-    cache = HostCache(10)
-    cache.check_fits(A, 10)
-    with pytest.raises(ConfigError, match=r"'a' needs 11 bytes .* has 10: raise worker\.host_memory_bytes"):
-        cache.check_fits(A, 11)
 
 
 def test_a_mapped_blob_is_the_file(tmp_path: Path) -> None:
@@ -56,7 +24,12 @@ def test_a_mapped_blob_is_the_file(tmp_path: Path) -> None:
     assert mapped.data_ptr() % 4096 == 0
 
 
-def test_a_mapped_blob_is_in_memory_and_shared_with_other_processes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("advice", [mapping._MADV_POPULATE_READ, 1 << 30], ids=["populated", "touched"])
+def test_a_mapped_blob_is_in_memory_and_shared_with_other_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, advice: int
+) -> None:
+    monkeypatch.setattr(mapping, "_MADV_POPULATE_READ", advice)
+    monkeypatch.setattr(mapping, "_SLICE_BYTES", 10 << 20)
     num_bytes = 32 << 20
     (tmp_path / "weights.bin").write_bytes(bytes(num_bytes))
     own_before, shared_before = memory_bytes()
@@ -64,6 +37,20 @@ def test_a_mapped_blob_is_in_memory_and_shared_with_other_processes(tmp_path: Pa
     own_after, shared_after = memory_bytes()
     assert shared_after - shared_before > 0.9 * mapped.numel()
     assert own_after - own_before < 0.1 * mapped.numel()
+
+
+def test_a_memfd_is_mapped_without_a_copy_and_writes_stay_private() -> None:
+    descriptor = os.memfd_create("kottos-test")
+    try:
+        os.write(descriptor, b"abcdef")
+        region = map_private(descriptor, 6)
+        populate(region)
+        tensor = as_tensor(region)
+        assert bytes(tensor.tolist()) == b"abcdef"
+        tensor[0] = ord("x")
+        assert os.pread(descriptor, 6, 0) == b"abcdef"
+    finally:
+        os.close(descriptor)
 
 
 def test_bad_files_are_named(tmp_path: Path) -> None:
