@@ -1,0 +1,209 @@
+"""How much of the KV pool lies idle inside slabs that a model has taken, while four shape classes share it.
+
+python -m benchmarks.fragmentation [--pool 32GiB] [--slab 16MiB 64MiB] [--use 0.75 0.85] [--minutes 10] [--seed 0]
+
+The production pool (`gpu_worker/memory/slab_pool.py`) on a virtual clock, no memory behind it. Four models with blocks
+of different bytes get Poisson arrivals in turns of load: one of them is hot for a while, the others cold. Prompt and
+output lengths are quantiles of the conversation trace of the Azure Public Dataset (AzureLLMInferenceTrace_conv, 2023,
+CC-BY 4.0); a sequence takes its prompt's blocks at once and grows by one token a step.
+
+Fragmentation = (bytes of taken slabs - bytes of blocks in use) / bytes of the pool, averaged over the time in which at
+least 70 % of the pool is in use. Arrivals are admitted up to a share of the pool: where it is nearly full, little can
+be idle whatever the pool does, so the lower shares are the harder ones, and the lowest is plotted.
+"""
+
+import argparse
+import bisect
+import heapq
+import random
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Final
+
+from benchmarks.markdown import save_page, table
+from benchmarks.report import RESULTS, circumstances, save
+from gpu_worker.memory.slab_pool import OutOfBlocks, ShapeClass, SlabPool
+from shared.catalogue import KvShape
+from shared.units import format_size, parse_size
+
+GOAL: Final = 0.10
+PUBLISHED: Final = 0.20  # Aegaeon, SOSP 2025
+MIN_USE: Final = 0.7
+BLOCK_TOKENS: Final = 16
+STEP_S: Final = 0.025  # of every running sequence, for one token
+HOT_S: Final = 120.0  # until another model is the hot one
+HOT_SHARE: Final = 0.6  # of the arrivals
+PROMPT_QUANTILES: Final = (
+    2, 181, 207, 372, 387, 396, 403, 414, 703, 984, 1020, 1045, 1071, 1097, 1130, 1189, 1315, 1877, 2735, 4083, 14050,
+)  # fmt: skip
+OUTPUT_QUANTILES: Final = (
+    7, 41, 54, 67, 77, 85, 91, 96, 103, 113, 129, 151, 177, 217, 384, 395, 400, 411, 424, 451, 1000,
+)  # fmt: skip
+SHAPES: Final = {
+    "SmolLM2-135M": KvShape(30, 3, 64),
+    "Qwen2.5-7B": KvShape(28, 4, 128),
+    "Llama-3-8B": KvShape(32, 8, 128),
+    "Llama-2-13B": KvShape(40, 40, 128),
+}
+
+
+@dataclass(order=True)
+class Growing:
+    """A sequence, until it needs its next block or ends."""
+
+    at_s: float
+    number: int
+    shape: ShapeClass = field(compare=False)
+    blocks: list[int] = field(compare=False)
+    num_left: int = field(compare=False)  # tokens
+
+
+@dataclass
+class Sample:
+    at_s: float
+    used: float  # of the pool
+    idle: float
+
+
+def draw(rng: random.Random, quantiles: tuple[int, ...]) -> int:
+    position = rng.random() * (len(quantiles) - 1)
+    low = int(position)
+    return max(1, round(quantiles[low] + (position - low) * (quantiles[low + 1] - quantiles[low])))
+
+
+class Simulation:
+    """Arrivals keep `max_use` of the pool in use: whoever does not fit waits, and everybody behind."""
+
+    def __init__(self, pool: SlabPool, max_use: float, seed: int) -> None:
+        self.pool = pool
+        self.max_use = max_use
+        self.rng = random.Random(seed)
+        self.shapes = [pool.register(shape.token_bytes(2) * BLOCK_TOKENS) for shape in SHAPES.values()]
+        self.running: list[Growing] = []
+        self.samples: list[Sample] = []
+        self.num_sequences = 0
+        self.num_preempted = 0
+
+    def run(self, seconds: float) -> None:
+        now_s, next_sample_s = 0.0, 0.0
+        while now_s < seconds:
+            self._admit(now_s)
+            event = heapq.heappop(self.running)
+            now_s = event.at_s
+            self._advance(event, now_s)
+            if now_s >= next_sample_s:
+                self._sample(now_s)
+                next_sample_s = now_s + 0.1
+
+    def _admit(self, now_s: float) -> None:
+        while self.pool.used_bytes < self.max_use * self.pool.total_bytes:
+            hot = int(now_s / HOT_S) % len(self.shapes)
+            others = [i for i in range(len(self.shapes)) if i != hot]
+            shape = self.shapes[hot if self.rng.random() < HOT_SHARE else self.rng.choice(others)]
+            num_prompt, num_output = draw(self.rng, PROMPT_QUANTILES), draw(self.rng, OUTPUT_QUANTILES)
+            blocks = self.pool.allocate(shape, -(-num_prompt // BLOCK_TOKENS))
+            if isinstance(blocks, OutOfBlocks):
+                return
+            self.num_sequences += 1
+            num_fit = min(num_output, len(blocks) * BLOCK_TOKENS - num_prompt + 1)
+            at_s = now_s + num_fit * STEP_S
+            heapq.heappush(self.running, Growing(at_s, self.num_sequences, shape, blocks, num_output - num_fit))
+
+    def _advance(self, sequence: Growing, now_s: float) -> None:
+        block = self.pool.allocate(sequence.shape, 1) if sequence.num_left else None
+        if block is None or isinstance(block, OutOfBlocks):
+            self.num_preempted += block is not None
+            self.pool.free(sequence.shape, sequence.blocks)
+            return
+        sequence.blocks += block
+        num_fit = min(sequence.num_left, BLOCK_TOKENS)
+        sequence.num_left -= num_fit
+        sequence.at_s = now_s + num_fit * STEP_S
+        heapq.heappush(self.running, sequence)
+
+    def _sample(self, now_s: float) -> None:
+        stats = self.pool.stats()
+        idle_bytes = stats.held_bytes - stats.used_bytes
+        self.samples.append(Sample(now_s, stats.used_bytes / stats.total_bytes, idle_bytes / stats.total_bytes))
+
+
+def averages(samples: list[Sample]) -> tuple[float, float, float]:
+    """Mean idle share and mean use where the pool is in use enough, and the share of the time that this is."""
+    busy = [sample for sample in samples if sample.used >= MIN_USE]
+    return sum(s.idle for s in busy) / len(busy), sum(s.used for s in busy) / len(busy), len(busy) / len(samples)
+
+
+def plot(samples: list[Sample], title: str) -> str:
+    """An SVG: use and idle share over time."""
+    width, height, num_points = 900, 260, 450
+    end_s = samples[-1].at_s
+    times = [sample.at_s for sample in samples]
+    picked = [samples[min(len(samples) - 1, bisect.bisect(times, end_s * i / num_points))] for i in range(num_points)]
+
+    def line(values: list[float], colour: str) -> str:
+        points = " ".join(
+            f"{40 + i * (width - 60) / num_points:.1f},{height - 30 - v * 200:.1f}" for i, v in enumerate(values)
+        )
+        return f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{points}"/>'
+
+    def text(x: float, y: float, words: str, colour: str = "#777") -> str:
+        return f'<text x="{x}" y="{y}" fill="{colour}" font-family="sans-serif" font-size="12">{words}</text>'
+
+    rules = [
+        f'<line x1="40" x2="{width - 20}" y1="{height - 30 - v * 200}" y2="{height - 30 - v * 200}" stroke="#9996"/>'
+        + text(4, height - 26 - v * 200, f"{v:.0%}")
+        for v in (0.0, 0.1, 0.2, 0.5, 1.0)
+    ]
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">',
+            text(40, 16, title),
+            *rules,
+            line([s.used for s in picked], "#3b82f6"),
+            line([s.idle for s in picked], "#f59e0b"),
+            text(width - 330, 16, "pool in use", "#3b82f6"),
+            text(width - 230, 16, "idle inside taken slabs", "#f59e0b"),
+            text(40, height - 8, f"0 to {end_s / 60:.0f} minutes of virtual time"),
+            "</svg>\n",
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pool", default="32GiB")
+    parser.add_argument("--slab", nargs="+", default=["16MiB", "64MiB", "256MiB"])
+    parser.add_argument("--use", type=float, nargs="+", default=[0.72, 0.8, 0.9])
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    print(circumstances())
+    rows, results = [], {}
+    RESULTS.mkdir(exist_ok=True)
+    for slab, max_use in product(options.slab, options.use):
+        pool = SlabPool(parse_size(options.pool), parse_size(slab), 4096)
+        simulation = Simulation(pool, max_use, options.seed)
+        simulation.run(options.minutes * 60)
+        idle, used, busy = averages(simulation.samples)
+        tails = sum(1 - s.blocks_per_slab * s.block_bytes / pool.slab_bytes for s in simulation.shapes) / len(SHAPES)
+        name = f"{slab} at {max_use:.0%}"
+        results[name] = {"idle": idle, "used": used, "busy": busy, "sequences": simulation.num_sequences}
+        verdict = "met" if idle < GOAL else "missed"
+        rows.append([slab, f"{idle:.1%} ({verdict})", f"{used:.0%}", f"{busy:.0%}", f"{tails:.1%}"])
+        if max_use == min(options.use):
+            title = f"KV pool of {options.pool}, slabs of {slab}, four shape classes: {idle:.1%} idle"
+            (RESULTS / f"fragmentation-{slab}.svg").write_text(plot(simulation.samples, title))
+    sizes = ", ".join(f"{name} {format_size(s.token_bytes(2) * BLOCK_TOKENS)}" for name, s in SHAPES.items())
+    paragraphs = [
+        f"Blocks: {sizes}. Pool {options.pool}, {options.minutes:g} minutes of virtual time.",
+        table(["slab", f"idle (goal < {GOAL:.0%})", "in use", "time at >= 70 % use", "tails"], rows),
+        f"Tails: what slabs lose because their size is no multiple of a block's, averaged over the classes. "
+        f"The published system: {PUBLISHED:.0%}.",
+    ]
+    print("\n\n".join(["", *paragraphs, ""]))
+    print(save("fragmentation", results))
+    print(save_page("fragmentation", "KV fragmentation", paragraphs))
+
+
+if __name__ == "__main__":
+    main()
