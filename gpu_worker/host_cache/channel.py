@@ -127,6 +127,7 @@ class Channel(Generic[Inbound]):
 @contextlib.contextmanager
 def listening(path: Path) -> Iterator[socket.socket]:
     """For this user's processes alone. Raises ConfigError where somebody listens there already."""
+    path = path.expanduser()
     with contextlib.suppress(OSError), connect(path):
         raise ConfigError(f"worker.host_cache_socket: a host model cache runs at {path} already")
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:

@@ -28,7 +28,7 @@ class SocketReach:
     """The cache that all workers of the host share; others start it again when it ends."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = path.expanduser()
 
     async def connect(self) -> socket.socket:
         return connect(self._path)
