@@ -3,6 +3,7 @@
 from collections import Counter
 
 from gpu_worker.execution.sampling import SamplingRow
+from gpu_worker.memory.prefix_index import BlockKey, root_key
 from shared.ids import OwnerId, RequestId
 from shared.messages import Ended, Submit
 
@@ -17,17 +18,21 @@ class Sequence:
         "arrived_at_s",
         "attempt",
         "block_ids",
+        "block_keys",
         "first_step_at_s",
         "first_token_at_s",
         "host_block_ids",
         "is_ready",
+        "num_cached_tokens",
         "num_computed_tokens",
         "num_preemptions",
         "num_prompt_tokens",
+        "num_published_blocks",
         "num_swaps",
         "owner",
         "priority",
         "request_id",
+        "root_key",
         "sampling",
         "token_ids",
     )
@@ -43,6 +48,10 @@ class Sequence:
         self.num_computed_tokens = 0
         self.block_ids: list[int] = []  # of the device
         self.host_block_ids: list[int] = []
+        self.root_key = root_key(submit.model, submit.cache_salt)
+        self.block_keys: list[BlockKey] = []  # of its full blocks, as far as somebody asked
+        self.num_published_blocks = 0  # of block_ids, the first ones: others may use them
+        self.num_cached_tokens = 0  # of the prompt: their KV was there when it came
         self.is_ready = True  # a step could compute it: it waits for no copy
         self.arrived_at_s = now_s
         self.first_step_at_s: float | None = None
@@ -84,6 +93,7 @@ class Sequence:
             queue_s=first_step - self.arrived_at_s,
             prefill_s=first_token - first_step,
             decode_s=now_s - first_token,
+            num_cached_tokens=self.num_cached_tokens,
             num_preemptions=self.num_preemptions,
             num_swaps=self.num_swaps,
             **error,  # type: ignore[arg-type]

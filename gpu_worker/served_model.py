@@ -30,7 +30,7 @@ class ServedModel:
         self.last_step = 0
         self.waiting: WaitingLine[Sequence] = WaitingLine()
         self._running: dict[RequestId, Sequence] = {}
-        self._kv = kv
+        self.kv = kv
         self._weights = weights
 
     @property
@@ -39,7 +39,7 @@ class ServedModel:
 
     @property
     def num_free_blocks(self) -> int:
-        return self._kv.num_free_blocks(self.shape)
+        return self.kv.num_free_blocks(self.shape)
 
     @property
     def running(self) -> ValuesView[Sequence]:
@@ -57,14 +57,14 @@ class ServedModel:
         """Gives back what it holds, wherever it is."""
         if self._running.pop(sequence.request_id, None) is None:
             self.waiting.remove(sequence)
-        self._kv.release(self.shape, sequence)
+        self.kv.release(sequence)
 
     def preempt(self, sequence: Sequence) -> None:
         """Back to the waiting line; its KV goes to host memory, or is computed again where that is full."""
         del self._running[sequence.request_id]
         sequence.num_preemptions += 1
-        if self._kv.swap_out(self.shape, sequence):
+        if self.kv.swap_out(self.shape, sequence):
             sequence.num_swaps += 1
         else:
-            self._kv.release(self.shape, sequence)
+            self.kv.release(sequence)
         self.waiting.add(sequence)

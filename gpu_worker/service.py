@@ -20,7 +20,9 @@ from gpu_worker.host_cache.client import HostCacheClient
 from gpu_worker.host_cache.protocol import BlobId, BlobSpec
 from gpu_worker.host_cache.reach import ChildReach, SocketReach
 from gpu_worker.importer.launch import ensure_imported
-from gpu_worker.kv.store import KvMemory, KvStore
+from gpu_worker.kv.memory import KvRegion
+from gpu_worker.kv.store import KvStore
+from gpu_worker.memory.prefix_index import SharedBlocks
 from gpu_worker.memory.slab_pool import SlabPool
 from gpu_worker.model_store import ModelStore
 from gpu_worker.outbox import Outbox
@@ -84,12 +86,14 @@ class WorkerService:
 
     def _make_kv(self, budget: Budget) -> tuple[Tensor, KvStore]:
         """The KV region of the device, and what lies in it and in the host's."""
-        slab_bytes = self._config.worker.slab_bytes
+        slab_bytes, keep = self._config.worker.slab_bytes, self._config.worker.prefix_cache
         pool = SlabPool(budget.kv_bytes, slab_bytes, QUANTUM_BYTES)
         host_pool = SlabPool(budget.host_kv_bytes // slab_bytes * slab_bytes, slab_bytes, QUANTUM_BYTES)
         region = self._device.allocate(pool.total_bytes)
+        on_device = KvRegion(SharedBlocks(pool, keep=keep), region)
         host_region = torch.empty(host_pool.total_bytes, dtype=torch.uint8)
-        return region, KvStore(KvMemory(pool, region), KvMemory(host_pool, host_region), self._device)
+        in_host = KvRegion(SharedBlocks(host_pool, keep=keep), host_region)
+        return region, KvStore(on_device, in_host, self._device)
 
     def _make_weights(self, budget: Budget) -> Weights:
         if budget.unified:

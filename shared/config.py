@@ -67,6 +67,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host_memory_bytes: Bytes = 0  # budget of the host model cache; 0: half of what the devices leave
     kv_memory_bytes: Bytes = 0  # 0: 20 % of the device memory (or of the memory limit when unified), 4 GiB at most
     host_kv_memory_bytes: Bytes = 0  # 0: a quarter of what is left, kv_memory at most; less than a slab: none
+    prefix_cache: bool = True  # KV of equal beginnings is shared, and kept until memory is needed
     slab_bytes: SomeBytes = 4 << 20
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     num_workers: Annotated[int, Meta(ge=1, le=1024)] = 1

@@ -55,6 +55,7 @@ class Submit(Message, frozen=True):
     output: tuple[int, ...] = ()  # token ids that the client has already got
     age_s: float = 0.0  # since the client's request arrived
     priority: int = 0  # lower is served first
+    cache_salt: str = ""  # KV is shared between requests of equal salt only
 
 
 class Accepted(Message, frozen=True):

@@ -22,8 +22,9 @@ class Room:
         ordered = sorted(shares, key=lambda share: order_key(share[0]))
         running = {sequence for sequence, _ in ordered if model.is_running(sequence)}
         for sequence, num_tokens in ordered:
-            advances = self._extend if sequence in running else self._admit
-            if advances(model, sequence, num_tokens):
+            if sequence not in running:
+                ready += self._admit(model, sequence, num_tokens)
+            elif self._extend(model, sequence, num_tokens):
                 ready.append((sequence, num_tokens))
         return ready
 
@@ -35,13 +36,13 @@ class Room:
             self._preempt_last()
         return model.is_running(sequence)
 
-    def _admit(self, model: ServedModel, sequence: Sequence, num_tokens: int) -> bool:
-        """Never at the cost of a running one, which could be part of this very step."""
-        take = self._kv.swap_in if sequence.host_block_ids else self._kv.extend
-        if not take(model.shape, sequence, num_tokens):
-            return False
+    def _admit(self, model: ServedModel, sequence: Sequence, num_tokens: int) -> list[Share]:
+        """Never at the cost of a running one, which could be part of this very step. What is known needs no step."""
+        if not self._kv.enter(model.shape, sequence, num_tokens):
+            return []
         model.start(sequence)
-        return sequence.is_ready
+        num_left = sequence.num_tokens - sequence.num_computed_tokens
+        return [(sequence, min(num_tokens, num_left))] if sequence.is_ready else []
 
     def _preempt_last(self) -> None:
         """The running sequence that is last in line, of whatever model."""

@@ -1,9 +1,10 @@
 """Where sequences' KV lies: in blocks on the device, in host blocks, or on its way between them.
 
-    nothing --extend--> device --swap_out--> host --swap_in--> device
+    nothing --enter, extend--> device --swap_out--> host --enter--> device
 
-Copies run beside the steps. A block under copy, at either end, stays taken until the copy has ended, whatever becomes
-of its sequence meanwhile; a sequence under way is not ready, and nobody else waits for it.
+Copies run beside the steps. A block under copy, at either end, stays in use until the copy has ended, whatever becomes
+of its sequence meanwhile; a sequence under way is not ready, and nobody else waits for it. Full blocks are shared by
+content and kept after their sequences, in both memories.
 """
 
 import logging
@@ -11,11 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from torch import Tensor
-
 from gpu_worker.device.base import Device, Event
-from gpu_worker.memory.slab_pool import OutOfBlocks, ShapeClass, SlabPool
-from gpu_worker.scheduling.policy import order_key
+from gpu_worker.kv.claims import Claims
+from gpu_worker.kv.demotion import Demotion
+from gpu_worker.kv.memory import Copies, KvRegion
+from gpu_worker.memory.prefix_index import BlockKey, extend_chain
+from gpu_worker.memory.slab_pool import OutOfBlocks, ShapeClass
 from gpu_worker.sequence import Sequence
 
 log = logging.getLogger(__name__)
@@ -30,189 +32,223 @@ class Side(Enum):
 class _Move:
     """A sequence's KV under copy, whose blocks belong to the move until it has ended."""
 
-    shape: ShapeClass
+    sequence: Sequence | None  # None: it has ended, or wants none of it any more
     device_blocks: list[int]
     host_blocks: list[int]
+    host_first: int  # index in the sequence of the first host block
     event: Event
-    kept: Side | None  # the side whose blocks the sequence has at the end; None: it wants neither any more
-
-
-@dataclass(frozen=True, slots=True)
-class KvMemory:
-    """One region of KV and its bookkeeping."""
-
-    pool: SlabPool
-    region: Tensor  # [pool.total_bytes] uint8
+    kept: Side  # whose blocks the sequence has at the end
 
 
 class KvStore:
-    """Used from the loop's thread only. Both pools have equal slabs and quanta, so a class is the same in both."""
+    """Used from the loop's thread only. Both memories have equal slabs and quanta, so a class is the same in both."""
 
-    def __init__(self, on_device: KvMemory, in_host: KvMemory, device: Device) -> None:
+    def __init__(self, on_device: KvRegion, in_host: KvRegion, device: Device) -> None:
         self._on_device = on_device
         self._in_host = in_host
-        self._device = device
-        self._moves: dict[Sequence, _Move] = {}  # at most one of a sequence; bounded by the pools' blocks
-        self._deferred: dict[Sequence, None] = {}  # running, and waiting for blocks that become free by themselves
-        self._on_moved: Callable[[], None] = lambda: None
+        self._block_tokens = device.block_tokens
+        self._copies = Copies(device)
+        self._demotion = Demotion(on_device, in_host, self._copies)
+        self._claims = Claims()
+        self._moves: list[_Move] = []  # at most one of a sequence; bounded by the blocks that there are
 
     def open(self, on_moved: Callable[[], None]) -> None:
         """on_moved: called from whatever thread when a copy has ended, so that somebody calls `settle`."""
-        self._on_moved = on_moved
+        self._copies.on_done = on_moved
 
     def close(self) -> None:
         """Copies under way end by themselves; nobody hears of them."""
-        self._on_moved = lambda: None
+        self._copies.on_done = lambda: None
 
     def register(self, block_bytes: int) -> ShapeClass:
-        """The class of blocks of this size in both pools. Raises ConfigError if none fits."""
-        self._in_host.pool.register(block_bytes)
-        return self._on_device.pool.register(block_bytes)
+        """The class of blocks of this size in both memories. Raises ConfigError if none fits."""
+        self._in_host.blocks.register(block_bytes)
+        return self._on_device.blocks.register(block_bytes)
 
     def capacity_blocks(self, shape: ShapeClass) -> int:
-        return self._on_device.pool.capacity_blocks(shape)
+        return self._on_device.blocks.capacity_blocks(shape)
 
     @property
     def device_used_bytes(self) -> int:
-        return self._on_device.pool.used_bytes
+        """By sequences, those under way included."""
+        return self._on_device.blocks.used_bytes - self._demotion.pinned_bytes
 
     @property
     def device_total_bytes(self) -> int:
-        return self._on_device.pool.total_bytes
-
-    @property
-    def host_used_bytes(self) -> int:
-        return self._in_host.pool.used_bytes
+        return self._on_device.blocks.total_bytes
 
     def num_free_blocks(self, shape: ShapeClass) -> int:
         """On the device, for newcomers: none while a running sequence waits for room."""
-        return 0 if self._deferred else self._on_device.pool.num_free_blocks(shape)
+        return 0 if self._claims else self._on_device.blocks.num_free_blocks(shape)
 
-    # --- growth ---------------------------------------------------------------------------------
+    # --- room -----------------------------------------------------------------------------------
 
     def extend(self, shape: ShapeClass, sequence: Sequence, num_tokens: int) -> bool:
         """Blocks for its computed tokens and `num_tokens` more; False, and nothing changed, where they don't fit."""
+        self._publish(sequence)
         num_missing = self._num_blocks(sequence.num_computed_tokens + num_tokens) - len(sequence.block_ids)
         if num_missing > 0:
-            if self._is_behind_deferred(sequence):
+            if self._claims.is_before(sequence):
                 return False
-            block_ids = self._on_device.pool.allocate(shape, num_missing)
+            block_ids = self._on_device.blocks.allocate(shape, num_missing)
             if isinstance(block_ids, OutOfBlocks):
                 return False
             sequence.block_ids += block_ids
-        self._settle_claim(sequence)
+        self._claims.settle(sequence)
         return True
 
     def is_room_coming(self, sequence: Sequence) -> bool:
         """Whether it may get more room without anybody giving way: by a copy's end, or after one earlier in line."""
-        return self._is_behind_deferred(sequence) or any(move.kept is not Side.DEVICE for move in self._moves.values())
+        is_leaving = any(move.sequence is None or move.kept is Side.HOST for move in self._moves)
+        return is_leaving or self._demotion.pinned_bytes > 0 or self._claims.is_before(sequence)
 
     def defer(self, sequence: Sequence) -> None:
-        """It waits for room that is coming. Until it has got it, nobody who is later in line gets any."""
-        self._deferred[sequence] = None
-        sequence.is_ready = False
+        """It waits for room that is coming."""
+        self._claims.add(sequence)
 
-    def _is_behind_deferred(self, sequence: Sequence) -> bool:
-        return any(order_key(other) < order_key(sequence) for other in self._deferred)
+    # --- in and out -----------------------------------------------------------------------------
 
-    def _settle_claim(self, sequence: Sequence) -> None:
-        """It waits for room no longer: those behind it may try again."""
-        if sequence in self._deferred:
-            del self._deferred[sequence]
-            sequence.is_ready = True
-            self._let_deferred_try()
+    def enter(self, shape: ShapeClass, sequence: Sequence, num_tokens: int) -> bool:
+        """Takes in a waiting sequence, with blocks for the KV that is known and at most `num_tokens` more.
 
-    def _let_deferred_try(self) -> None:
-        for sequence in self._deferred:
-            sequence.is_ready = True
-
-    # --- moves ----------------------------------------------------------------------------------
+        What the device has of its tokens, from whatever sequence, is shared; what host memory has is copied in. False,
+        and nothing changed, where it does not fit.
+        """
+        if self._claims:
+            return False
+        device, host = self._on_device.blocks, self._in_host.blocks
+        keys = self._keys(sequence, sequence.num_tokens - 1)  # the last token is always computed
+        found = device.match(keys)
+        is_swapped = bool(sequence.host_block_ids)
+        host_first = 0 if is_swapped else len(found)
+        host_blocks = sequence.host_block_ids if is_swapped else host.match(keys[len(found) :])
+        num_known = max(len(found), 0 if is_swapped else host_first + len(host_blocks)) * self._block_tokens
+        num_known = max(num_known, sequence.num_computed_tokens)
+        num_blocks = self._num_blocks(min(num_known + num_tokens, sequence.num_tokens))
+        fresh = device.allocate(shape, num_blocks - len(found))
+        if isinstance(fresh, OutOfBlocks):
+            device.free(found)
+            if not is_swapped:
+                host.free(host_blocks)
+            return False
+        if not sequence.num_preemptions:
+            sequence.num_cached_tokens = min(num_known, sequence.num_prompt_tokens)
+        sequence.num_computed_tokens = num_known
+        sequence.num_published_blocks = len(found)
+        block_ids = [*found, *fresh]
+        coming = range(len(found), host_first + len(host_blocks))
+        if coming:
+            pairs = [(block_ids[index], host_blocks[index - host_first]) for index in coming]
+            event = self._copies.start(self._on_device, self._in_host, shape, pairs)
+            self._start(sequence, _Move(sequence, block_ids, host_blocks, host_first, event, Side.DEVICE))
+        else:
+            host.free(host_blocks)
+            sequence.block_ids, sequence.host_block_ids = block_ids, []
+        return True
 
     def swap_out(self, shape: ShapeClass, sequence: Sequence) -> bool:
         """Its KV goes to host memory; False, and nothing changed, where that is full or there is nothing to keep."""
-        if (move := self._moves.get(sequence)) is not None:  # still coming in: what host memory has is all of it
-            move.kept = Side.HOST
-            return True
+        if (move := self._move_of(sequence)) is not None:
+            if move.host_first == 0:  # still coming in, and host memory has all of it
+                move.kept = Side.HOST
+            return move.host_first == 0
         num_blocks = self._num_blocks(sequence.num_computed_tokens)
-        host_blocks = self._in_host.pool.allocate(shape, num_blocks) if num_blocks else []
-        if isinstance(host_blocks, OutOfBlocks) or not host_blocks:
+        if not num_blocks:
             return False
-        self._settle_claim(sequence)
-        self._on_device.pool.free(shape, sequence.block_ids[num_blocks:])
-        self._start(sequence, shape, sequence.block_ids[:num_blocks], host_blocks, Side.HOST)
-        return True
-
-    def swap_in(self, shape: ShapeClass, sequence: Sequence, num_tokens: int) -> bool:
-        """Room for its computed tokens and `num_tokens` more, and a copy of the former; False where they don't fit."""
-        num_blocks = self._num_blocks(sequence.num_computed_tokens + num_tokens)
-        if self._deferred:
+        self._publish(sequence)
+        device, host = self._on_device.blocks, self._in_host.blocks
+        found = host.match(self._keys(sequence, sequence.num_computed_tokens))
+        fresh = host.allocate(shape, num_blocks - len(found))
+        if isinstance(fresh, OutOfBlocks):
+            host.free(found)
             return False
-        device_blocks = self._on_device.pool.allocate(shape, num_blocks)
-        if isinstance(device_blocks, OutOfBlocks):
-            return False
-        self._start(sequence, shape, device_blocks, sequence.host_block_ids, Side.DEVICE)
-        return True
-
-    def release(self, shape: ShapeClass, sequence: Sequence) -> None:
-        """Gives back all that it has; what is under copy, when that has ended."""
-        self._settle_claim(sequence)
-        if (move := self._moves.get(sequence)) is not None:
-            move.kept = None
+        self._claims.settle(sequence)
+        host_blocks, block_ids = [*found, *fresh], sequence.block_ids
+        if fresh:
+            pairs = list(zip(fresh, block_ids[len(found) : num_blocks], strict=True))
+            event = self._copies.start(self._in_host, self._on_device, shape, pairs)
+            self._start(sequence, _Move(sequence, block_ids[:num_blocks], host_blocks, 0, event, Side.HOST))
+            device.free(block_ids[num_blocks:])
         else:
-            self._on_device.pool.free(shape, sequence.block_ids)
-            self._in_host.pool.free(shape, sequence.host_block_ids)
+            device.free(block_ids)
+            sequence.block_ids, sequence.host_block_ids = [], host_blocks
+        return True
+
+    def release(self, sequence: Sequence) -> None:
+        """Gives back all that it has; what is under copy, when that has ended."""
+        self._claims.settle(sequence)
+        if (move := self._move_of(sequence)) is not None:
+            move.sequence = None
+        else:
+            self._publish(sequence)
+            self._on_device.blocks.free(sequence.block_ids)
+            self._in_host.blocks.free(sequence.host_block_ids)
         _forget(sequence)
+
+    # --- copies ---------------------------------------------------------------------------------
 
     def settle(self) -> None:
         """Takes note of the copies that have ended: their blocks are free, their sequences ready."""
-        ended = [sequence for sequence, move in self._moves.items() if move.event.done()]
-        for sequence in ended:
-            self._end(sequence, self._moves.pop(sequence))
-        if ended:
-            self._let_deferred_try()
+        ended = [move for move in self._moves if move.event.done()]
+        for move in ended:
+            self._moves.remove(move)
+            self._end(move)
+        if self._demotion.advance() or ended:
+            self._claims.let_try()
 
-    def _start(
-        self, sequence: Sequence, shape: ShapeClass, device_blocks: list[int], host_blocks: list[int], to: Side
-    ) -> None:
-        """Copies as many blocks as there are host blocks; device blocks beyond them are fresh."""
-        source, destination = self._on_device, self._in_host
-        blocks = list(zip(host_blocks, device_blocks, strict=False))
-        if to is Side.DEVICE:
-            source, destination = destination, source
-            blocks = [(device_block, host_block) for host_block, device_block in blocks]
-        quantum_bytes = self._on_device.pool.quantum_bytes
-        offsets = [(into * quantum_bytes, out_of * quantum_bytes) for into, out_of in blocks]
-        event = self._device.copy_blocks(
-            destination.region, source.region, offsets, shape.block_bytes, lambda: self._on_moved()
-        )
-        self._moves[sequence] = _Move(shape, device_blocks, host_blocks, event, to)
+    def _move_of(self, sequence: Sequence) -> _Move | None:
+        return next((move for move in self._moves if move.sequence is sequence), None)
+
+    def _start(self, sequence: Sequence, move: _Move) -> None:
+        self._moves.append(move)
         sequence.block_ids, sequence.host_block_ids = [], []
         sequence.is_ready = False
 
-    def _end(self, sequence: Sequence, move: _Move) -> None:
-        if move.kept is not None:
-            sequence.is_ready = True
+    def _end(self, move: _Move) -> None:
+        device, host, sequence = self._on_device.blocks, self._in_host.blocks, move.sequence
         try:
             move.event.wait()
         except Exception:
             log.exception("a copy of KV failed")
-            if move.kept is not None:  # it is computed again
+            if sequence is not None:  # it is computed again
                 _forget(sequence)
-                move.kept = None
-        if move.kept is Side.DEVICE:
+                sequence = None
+        if sequence is not None:
+            sequence.is_ready = True
+        if sequence is not None and move.kept is Side.DEVICE:
             sequence.block_ids = move.device_blocks
         else:
-            self._on_device.pool.free(move.shape, move.device_blocks)
-        if move.kept is Side.HOST:
-            sequence.host_block_ids = move.host_blocks
+            device.free(move.device_blocks)
+        if sequence is not None and move.kept is Side.HOST:
+            keys = self._keys(sequence, sequence.num_computed_tokens)
+            full = [host.publish(block_id, key) for block_id, key in zip(move.host_blocks, keys, strict=False)]
+            sequence.host_block_ids = [*full, *move.host_blocks[len(full) :]]
         else:
-            self._in_host.pool.free(move.shape, move.host_blocks)
+            host.free(move.host_blocks)
+
+    # --- content --------------------------------------------------------------------------------
+
+    def _publish(self, sequence: Sequence) -> None:
+        """Its full blocks may be shared from now on. Those with equal content give way to the known ones."""
+        num_full = sequence.num_computed_tokens // self._block_tokens if sequence.block_ids else 0
+        if num_full <= sequence.num_published_blocks:
+            return
+        keys = self._keys(sequence, sequence.num_computed_tokens)
+        for index in range(sequence.num_published_blocks, num_full):
+            block_id = sequence.block_ids[index]
+            sequence.block_ids[index] = self._on_device.blocks.publish(block_id, keys[index])
+        sequence.num_published_blocks = num_full
+
+    def _keys(self, sequence: Sequence, num_tokens: int) -> list[BlockKey]:
+        """Of the full blocks of its first `num_tokens`."""
+        extend_chain(sequence.block_keys, sequence.root_key, sequence.token_ids, self._block_tokens)
+        return sequence.block_keys[: num_tokens // self._block_tokens]
 
     def _num_blocks(self, num_tokens: int) -> int:
-        return -(-num_tokens // self._device.block_tokens)
+        return -(-num_tokens // self._block_tokens)
 
 
 def _forget(sequence: Sequence) -> None:
     sequence.block_ids, sequence.host_block_ids = [], []
-    sequence.num_computed_tokens = 0
+    sequence.num_computed_tokens = sequence.num_published_blocks = 0
     sequence.is_ready = True

@@ -128,7 +128,7 @@ class SlabPool:
     def free(self, shape: ShapeClass, block_ids: Iterable[int]) -> None:
         """Raises ValueError at a block that is not in use by this class, freed twice for one."""
         for block_id in block_ids:
-            number = block_id // self._quanta_per_slab
+            number = self.slab_of(block_id)
             slab = self._slabs.get(number)
             if slab is None or slab.shape != shape or block_id not in slab.used:
                 raise ValueError(f"block {block_id} is not in use by the class of {shape.block_bytes} bytes")
@@ -141,6 +141,9 @@ class SlabPool:
                 self._partly[shape].move(number, len(slab.free) - 1, 0)
                 del self._slabs[number]
                 self._free_slabs.append(number)
+
+    def slab_of(self, block_id: int) -> int:
+        return block_id // self._quanta_per_slab
 
     def stats(self) -> PoolStats:
         return PoolStats(

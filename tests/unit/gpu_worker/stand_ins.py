@@ -6,7 +6,10 @@ from typing import Any, cast
 import torch
 
 from gpu_worker.device.cpu import CpuDevice
-from gpu_worker.kv.store import KvMemory, KvStore
+from gpu_worker.kv.memory import KvRegion
+from gpu_worker.kv.room import Room
+from gpu_worker.kv.store import KvStore
+from gpu_worker.memory.prefix_index import SharedBlocks
 from gpu_worker.memory.slab_pool import SlabPool
 from gpu_worker.outbox import Outbox
 from gpu_worker.sequence import Sequence as WorkerSequence
@@ -58,11 +61,14 @@ class SmallBlocks(CpuDevice):
     block_tokens = BLOCK_TOKENS
 
 
-def kv_store(pool: SlabPool, num_host_bytes: int = 0) -> KvStore:
-    """Over real memory, the host's in slabs and quanta like the device's."""
-    host_pool = SlabPool(num_host_bytes, pool.slab_bytes, pool.quantum_bytes)
-    device, in_host = (KvMemory(each, torch.zeros(each.total_bytes, dtype=torch.uint8)) for each in (pool, host_pool))
-    return KvStore(device, in_host, SmallBlocks(unified=True))
+def kv_region(pool: SlabPool, *, keep: bool = True) -> KvRegion:
+    return KvRegion(SharedBlocks(pool, keep=keep), torch.zeros(pool.total_bytes, dtype=torch.uint8))
+
+
+def kv_store(pool: SlabPool) -> KvStore:
+    """No host memory for KV, and nothing is kept."""
+    host_pool = SlabPool(0, pool.slab_bytes, pool.quantum_bytes)
+    return KvStore(kv_region(pool, keep=False), kv_region(host_pool), SmallBlocks(unified=True))
 
 
 def served_model(name: str = MODEL, max_sequence_tokens: int = 100) -> tuple[ServedModel, SlabPool]:
@@ -73,12 +79,9 @@ def served_model(name: str = MODEL, max_sequence_tokens: int = 100) -> tuple[Ser
     return ServedModel(ModelName(name), unused, kv.register(1), kv, unused, max_sequence_tokens), pool
 
 
-def run(model: ServedModel, pool: SlabPool, sequence: WorkerSequence, num_blocks: int = 2) -> None:
-    """As the engine starts it."""
-    block_ids = pool.allocate(model.shape, num_blocks)
-    assert isinstance(block_ids, list)
-    sequence.block_ids += block_ids
-    model.start(sequence)
+def run(model: ServedModel, sequence: WorkerSequence) -> None:
+    """As the engine starts it, with blocks for all of it."""
+    assert Room({model.name: model}, model.kv).make(model, [(sequence, sequence.num_tokens)])
 
 
 def drain(outbox: Outbox, owner: OwnerId = OWNER) -> list[SequenceTokens]:

@@ -36,7 +36,7 @@ class Worker:
         return sequence
 
     def run(self, sequence: Sequence) -> None:
-        run(self.model, self.pool, sequence)
+        run(self.model, sequence)
 
     def heard(self) -> list[SequenceTokens]:
         return drain(self.roster.outbox)

@@ -52,7 +52,7 @@ def miss_beats(roster: Roster, num: int) -> None:
 def test_an_owner_that_missed_five_beats_is_freed_without_a_word(roster: Roster) -> None:
     model, pool = served_model()
     roster.models[model.name] = model
-    run(model, pool, admit(roster, "running"))
+    run(model, admit(roster, "running"))
     admit(roster, "waiting")
     roster.advance(admit(roster, "ended", max_tokens=1), 50, now_s=2.0)
     admit(roster, "foreign", owner=OTHER)

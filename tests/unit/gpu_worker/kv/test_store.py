@@ -1,4 +1,4 @@
-"""Moved KV byte for byte under any schedule; no block is used twice, none is lost."""
+"""KV byte for byte under any schedule of moves and sharing; no block is used twice, none is lost."""
 
 import hashlib
 import itertools
@@ -9,80 +9,101 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gpu_worker.kv.store import KvMemory, KvStore
+from gpu_worker.kv.store import KvStore
 from gpu_worker.memory.slab_pool import ShapeClass, SlabPool
 from gpu_worker.sequence import Sequence
 from tests.unit.gpu_worker.kv.held_copies import HeldDevice
-from tests.unit.gpu_worker.stand_ins import BLOCK_TOKENS, submit
+from tests.unit.gpu_worker.stand_ins import BLOCK_TOKENS, kv_region, submit
 
 QUANTUM, SLAB = 16, 128
 SIZES = (16, 48, 80)  # 8, 2, 1 blocks of a slab
 
 
-def memory(num_slabs: int) -> KvMemory:
-    return KvMemory(SlabPool(num_slabs * SLAB, SLAB, QUANTUM), torch.zeros(num_slabs * SLAB, dtype=torch.uint8))
-
-
-def pattern(sequence: Sequence, index: int, num_bytes: int) -> torch.Tensor:
-    key = f"{sequence.request_id} {index}".encode()
-    return torch.frombuffer(bytearray(hashlib.shake_128(key).digest(num_bytes)), dtype=torch.uint8)
-
-
 class StoreMachine(RuleBasedStateMachine):
-    """Sequences of three shape classes grow, go, come, end; copies end in any order, some of them badly."""
+    """Sequences of three models, many of equal beginnings, come, grow, give way, end; copies end in any order.
+
+    The bytes of a block say of which model's tokens it is.
+    """
+
+    keep = False
 
     def __init__(self) -> None:
         super().__init__()
         self.device = HeldDevice()
-        self.on_device, self.in_host = memory(4), memory(3)
-        self.kv = KvStore(self.on_device, self.in_host, self.device)
+        self.pools = [SlabPool(num_slabs * SLAB, SLAB, QUANTUM) for num_slabs in (4, 3)]
+        self.regions = [kv_region(pool, keep=self.keep) for pool in self.pools]
+        self.kv = KvStore(self.regions[0], self.regions[1], self.device)
         self.shapes = [self.kv.register(size) for size in SIZES]
         self.names = itertools.count()
         self.shape_of: dict[Sequence, ShapeClass] = {}  # of live sequences
+        self.running: set[Sequence] = set()
 
     def pick(self, which: int, condition: Callable[[Sequence], bool]) -> Sequence | None:
         chosen = [sequence for sequence in self.shape_of if condition(sequence)]
         return chosen[which % len(chosen)] if chosen else None
 
-    @rule(shape=st.integers(0, 2))
-    def arrive(self, shape: int) -> None:
-        self.shape_of[Sequence(submit(f"s{next(self.names)}", prompt=[2] * 999), now_s=0.0)] = self.shapes[shape]
+    def content(self, sequence: Sequence, index: int) -> torch.Tensor:
+        end = min((index + 1) * BLOCK_TOKENS, sequence.num_computed_tokens)
+        shape = self.shape_of[sequence]
+        known = f"{shape} {sequence.token_ids[:end]}".encode()
+        return torch.frombuffer(bytearray(hashlib.shake_128(known).digest(shape.block_bytes)), dtype=torch.uint8)
 
-    @rule(which=st.integers(0, 99), num_tokens=st.integers(1, 3 * BLOCK_TOKENS))
-    def grow(self, which: int, num_tokens: int) -> None:
-        sequence = self.pick(which, lambda s: s.is_ready and not s.host_block_ids)
-        if sequence is None:
-            return
-        shape, before = self.shape_of[sequence], list(sequence.block_ids)
-        if not self.kv.extend(shape, sequence, num_tokens):
-            assert sequence.block_ids == before
-            return
-        num_computed_blocks = -(-sequence.num_computed_tokens // BLOCK_TOKENS)
-        sequence.num_computed_tokens += num_tokens
-        for index in range(num_computed_blocks, len(sequence.block_ids)):
-            at = sequence.block_ids[index] * QUANTUM
-            self.on_device.region[at : at + shape.block_bytes] = pattern(sequence, index, shape.block_bytes)
-
-    @rule(which=st.integers(0, 99))
-    def swap_out(self, which: int) -> None:
-        sequence = self.pick(which, lambda s: bool(s.block_ids) or not s.is_ready)
-        if sequence is not None:
-            num_computed, coming = sequence.num_computed_tokens, not sequence.is_ready
-            kept = self.kv.swap_out(self.shape_of[sequence], sequence)
-            assert kept or not coming
-            assert sequence.num_computed_tokens == num_computed
+    @rule(model=st.integers(0, 2), tokens=st.lists(st.integers(0, 1), min_size=2, max_size=30))
+    def come(self, model: int, tokens: list[int]) -> None:
+        sequence = Sequence(submit(f"s{next(self.names)}", model=f"m{model}", prompt=tokens), now_s=0.0)
+        self.shape_of[sequence] = self.shapes[model]
 
     @rule(which=st.integers(0, 99), num_tokens=st.integers(1, 2 * BLOCK_TOKENS))
-    def swap_in(self, which: int, num_tokens: int) -> None:
-        sequence = self.pick(which, lambda s: bool(s.host_block_ids))
-        if sequence is not None:
-            self.kv.swap_in(self.shape_of[sequence], sequence, num_tokens)
+    def enter(self, which: int, num_tokens: int) -> None:
+        sequence = self.pick(which, lambda s: s not in self.running and s.is_ready)
+        if sequence is None:
+            return
+        before = (
+            list(sequence.host_block_ids),
+            sequence.num_computed_tokens,
+            [r.blocks.used_bytes for r in self.regions],
+        )
+        if self.kv.enter(self.shape_of[sequence], sequence, num_tokens):
+            self.running.add(sequence)
+            assert before[1] <= sequence.num_computed_tokens < sequence.num_tokens
+        else:
+            after = (sequence.host_block_ids, sequence.num_computed_tokens, [r.blocks.used_bytes for r in self.regions])
+            assert after == before
+
+    @rule(which=st.integers(0, 99), num_tokens=st.integers(1, 3 * BLOCK_TOKENS))
+    def step(self, which: int, num_tokens: int) -> None:
+        sequence = self.pick(which, lambda s: s in self.running and s.is_ready)
+        if sequence is None:
+            return
+        num_tokens = min(num_tokens, sequence.num_tokens - 1 - sequence.num_computed_tokens)
+        shape, first = self.shape_of[sequence], sequence.num_computed_tokens // BLOCK_TOKENS
+        if not num_tokens or not self.kv.extend(shape, sequence, num_tokens):
+            return
+        sequence.num_computed_tokens += num_tokens
+        for index in range(first, -(-sequence.num_computed_tokens // BLOCK_TOKENS)):
+            at = sequence.block_ids[index] * QUANTUM
+            self.regions[0].region[at : at + shape.block_bytes] = self.content(sequence, index)
+
+    @rule(which=st.integers(0, 99))
+    def give_way(self, which: int) -> None:
+        sequence = self.pick(which, self.running.__contains__)
+        if sequence is None:
+            return
+        num_computed = sequence.num_computed_tokens
+        if self.kv.swap_out(self.shape_of[sequence], sequence):
+            assert sequence.num_computed_tokens == num_computed
+        else:
+            self.kv.release(sequence)
+            assert sequence.num_computed_tokens == 0
+        self.running.remove(sequence)
 
     @rule(which=st.integers(0, 99))
     def end(self, which: int) -> None:
         sequence = self.pick(which, lambda s: True)
         if sequence is not None:
-            self.kv.release(self.shape_of.pop(sequence), sequence)
+            del self.shape_of[sequence]
+            self.running.discard(sequence)
+            self.kv.release(sequence)
 
     @precondition(lambda self: self.device.held)
     @rule(which=st.integers(0, 99), well=st.sampled_from([True, True, True, False]))
@@ -98,25 +119,51 @@ class StoreMachine(RuleBasedStateMachine):
     def bytes_are_where_they_belong(self) -> None:
         for sequence, shape in self.shape_of.items():
             assert not (sequence.block_ids and sequence.host_block_ids)
-            num_computed_blocks = -(-sequence.num_computed_tokens // BLOCK_TOKENS)
-            for place, block_ids in ((self.on_device, sequence.block_ids), (self.in_host, sequence.host_block_ids)):
-                for index, block_id in enumerate(block_ids[:num_computed_blocks]):
-                    at = block_id * QUANTUM
-                    moved = place.region[at : at + shape.block_bytes]
-                    assert torch.equal(moved, pattern(sequence, index, shape.block_bytes))
-            if sequence.is_ready:
-                assert len(sequence.block_ids or sequence.host_block_ids) >= num_computed_blocks
+            num_blocks = -(-sequence.num_computed_tokens // BLOCK_TOKENS)
+            assert not sequence.is_ready or len(sequence.block_ids or sequence.host_block_ids) >= num_blocks
+            for memory, block_ids in zip(self.regions, (sequence.block_ids, sequence.host_block_ids), strict=True):
+                for index, block_id in enumerate(block_ids[:num_blocks]):
+                    found = memory.region[block_id * QUANTUM :][: shape.block_bytes]
+                    assert torch.equal(found, self.content(sequence, index))
+
+    @invariant()
+    def a_block_that_is_written_has_one_sequence(self) -> None:
+        written = [
+            block_id
+            for sequence in self.shape_of
+            for block_id in sequence.block_ids[sequence.num_computed_tokens // BLOCK_TOKENS :]
+        ]
+        assert len(written) == len(set(written))
+        shared = {
+            block_id
+            for sequence in self.shape_of
+            for block_id in sequence.block_ids[: sequence.num_computed_tokens // BLOCK_TOKENS]
+        }
+        assert not shared & set(written)
+
+    @invariant()
+    def free_kept_and_used_are_all(self) -> None:
+        for pool, memory in zip(self.pools, self.regions, strict=True):
+            assert memory.blocks.used_bytes + memory.blocks.kept_bytes == pool.used_bytes <= pool.total_bytes
 
     def teardown(self) -> None:
-        for sequence, shape in self.shape_of.items():
-            self.kv.release(shape, sequence)
-        for copy in self.device.held:
-            copy.let()
-        self.kv.settle()
-        for place in (self.on_device, self.in_host):
-            stats = place.pool.stats()
-            assert (stats.used_bytes, stats.num_free_slabs) == (0, stats.num_slabs)
+        for sequence in self.shape_of:
+            self.kv.release(sequence)
+        while self.device.held:
+            self.device.held.pop().let()
+            self.kv.settle()
+        for pool, memory in zip(self.pools, self.regions, strict=True):
+            assert memory.blocks.used_bytes == 0
+            assert all(memory.blocks.num_free_blocks(shape) == pool.capacity_blocks(shape) for shape in self.shapes)
+            assert self.keep or pool.stats().num_free_slabs == pool.num_slabs
+
+
+class KeepingMachine(StoreMachine):
+    keep = True
 
 
 TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.settings = settings(max_examples=120, stateful_step_count=60, deadline=None)
+TestKeepingMachine = KeepingMachine.TestCase
+TestStoreMachine.settings = TestKeepingMachine.settings = settings(
+    max_examples=100, stateful_step_count=60, deadline=None
+)

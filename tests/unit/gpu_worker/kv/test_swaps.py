@@ -3,23 +3,22 @@
 import pytest
 
 from gpu_worker.kv.room import Room
-from gpu_worker.kv.store import KvMemory, KvStore
+from gpu_worker.kv.store import KvStore
 from gpu_worker.memory.slab_pool import SlabPool
 from gpu_worker.sequence import Sequence
 from gpu_worker.served_model import ServedModel
 from shared.ids import ModelName
 from tests.unit.gpu_worker.kv.held_copies import HeldDevice
-from tests.unit.gpu_worker.stand_ins import BLOCK_TOKENS, kv_store, submit
+from tests.unit.gpu_worker.stand_ins import BLOCK_TOKENS, kv_region, kv_store, submit
 
 
 class Worker:
     """Two models of one shape class, eight device blocks, as many of the host as wanted."""
 
-    def __init__(self, num_host_blocks: int = 8) -> None:
+    def __init__(self, num_host_blocks: int = 8, *, keep: bool = False) -> None:
         self.device = HeldDevice()
         self.pool, self.host_pool = SlabPool(8, 1, 1), SlabPool(num_host_blocks, 1, 1)
-        regions = [self.device.allocate(pool.total_bytes) for pool in (self.pool, self.host_pool)]
-        self.kv = KvStore(KvMemory(self.pool, regions[0]), KvMemory(self.host_pool, regions[1]), self.device)
+        self.kv = KvStore(kv_region(self.pool, keep=keep), kv_region(self.host_pool, keep=keep), self.device)
         shape, nothing = self.kv.register(1), None
         self.a, self.b = (
             ServedModel(ModelName(name), nothing, shape, self.kv, nothing, 100)  # type: ignore[arg-type]
