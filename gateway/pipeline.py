@@ -66,6 +66,11 @@ class Generation:
     def num_output_tokens(self) -> int:
         return sum(choice.num_output_tokens for choice in self.choices)
 
+    @property
+    def num_cached_tokens(self) -> int:
+        """Of the prompts."""
+        return sum(choice.num_cached_tokens for choice in self.choices)
+
     async def next(self, timeout_s: float | None = None) -> list[Delta]:
         """What is new, at most one delta per choice; empty after `timeout_s`. Raises RequestError if one failed."""
         try:

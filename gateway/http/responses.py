@@ -12,10 +12,15 @@ TokenIds = tuple[int, ...] | UnsetType  # only with return_token_ids
 _encoder: Final = msgspec.json.Encoder()
 
 
+class PromptTokensDetails(msgspec.Struct, frozen=True):
+    cached_tokens: int
+
+
 class Usage(msgspec.Struct, frozen=True):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
 
 
 class ChatDelta(msgspec.Struct, frozen=True):
@@ -177,4 +182,5 @@ class TextFormat(_Head):
 
 def usage_of(generation: Generation) -> Usage:
     num_prompt, num_output = generation.num_prompt_tokens, generation.num_output_tokens
-    return Usage(num_prompt, num_output, num_prompt + num_output)
+    cached = PromptTokensDetails(generation.num_cached_tokens)
+    return Usage(num_prompt, num_output, num_prompt + num_output, cached)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 from shared import subjects
 from shared.bus import Bus
@@ -57,6 +57,7 @@ class ScriptedWorker:
     sequences: dict[RequestId, Running] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.num_cached_tokens = 0  # as each end says
         self._number = 0
         self._todo: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._news = asyncio.Event()
@@ -81,6 +82,7 @@ class ScriptedWorker:
         """Forgets what the last test did."""
         self.answer = answer
         self.is_router_deaf = False
+        self.num_cached_tokens = 0
         self.heard.clear()
         self.sequences.clear()
 
@@ -157,7 +159,8 @@ class ScriptedWorker:
                 return
             is_last = index + 1 == sampling.max_tokens
             is_stop = token_ids[index] in sampling.stop_token_ids
-            ended = Ended("stop") if is_stop else Ended("length") if is_last else None
+            reason: Literal["stop", "length"] = "stop" if is_stop else "length"
+            ended = Ended(reason, num_cached_tokens=self.num_cached_tokens) if is_stop or is_last else None
             await self.say(submit.request_id, token_ids[index], ended=ended)
             await asyncio.sleep(0)  # the gateway reads it now
 

@@ -66,6 +66,22 @@ async def test_a_streamed_chat(stack: Stack, client: Client) -> None:
     assert len({chunk.id for chunk in chunks}) == 1
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("route", ["chat", "completions"])
+async def test_usage_says_how_many_prompt_tokens_were_cached(
+    stack: Stack, client: Client, route: str, stream: bool
+) -> None:
+    stack.says("done")
+    stack.worker.num_cached_tokens = 7
+    asked: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+    if route == "chat":
+        answer, num_prompts = await client.chat.completions.create(model=CHAT, messages=HELLO, **asked), 1
+    else:
+        answer, num_prompts = await client.completions.create(model=BASE, prompt=["lazy", "dog"], **asked), 2
+    usage = [chunk async for chunk in answer][-1].usage if stream else answer.usage
+    assert usage.prompt_tokens_details.cached_tokens == 7 * num_prompts
+
+
 async def test_a_completion_stops_at_max_tokens(stack: Stack, client: Client) -> None:
     stack.says("The quick brown fox")
     answer = await client.completions.create(model=BASE, prompt="lazy", max_tokens=3)
