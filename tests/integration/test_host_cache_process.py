@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gpu_worker.host_cache.policy import whole_pages
+from gpu_worker.host_cache.protocol import BlobSpec
 from gpu_worker.host_cache.reach import ChildReach
 from shared.config import Config, WorkerConfig
 from shared.errors import ModelError
@@ -105,15 +106,20 @@ async def test_an_owner_started_again_takes_over_what_workers_have(tmp_path: Pat
             assert held_memfds(owner.pid) == sorted([(b.id[:16], BLOB_MEMORY) for b in (blob, other)])
 
 
+def owners_of(blob: BlobSpec) -> list[int]:
+    """Our descendants that hold it, by process."""
+    return [pid for pid in descendants(os.getpid()) if blob.id[:16] in (name for name, _ in held_memfds(pid))]
+
+
 async def test_a_worker_alone_has_an_owner_that_is_replaced_and_ends_with_it(tmp_path: Path) -> None:
     blob, other = write_blob(tmp_path, 1), write_blob(tmp_path, 2)
     config = Config(worker=WorkerConfig(host_memory_bytes=2 * BLOB_MEMORY, kv_memory_bytes=16 << 20))
     async with worker(ChildReach(config)) as here:
         assert await here.get(blob) == blob.id
-        [child] = [pid for pid in descendants(os.getpid()) if held_memfds(pid)]
+        [child] = owners_of(blob)
         os.kill(child, signal.SIGKILL)
         assert await here.get(other) == other.id
-        [child] = [pid for pid in descendants(os.getpid()) if held_memfds(pid)]
+        [child] = owners_of(other)
         assert len(held_memfds(child)) == 2
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
