@@ -64,7 +64,7 @@ async def open_stack(source: ModelSource, token_id: int) -> AsyncIterator[Stack]
             broker = BrokerSetup.prepare(folder)
             supervisor.start([Service("broker", broker.command, environ)])
             await broker.wait_ready()
-            router, _, gateway = service_groups(config, broker.configs, environ)
+            router, *_, gateway = service_groups(config, broker.configs, environ, folder)
             supervisor.start(router)
             supervisor.start(gateway)
             bus = NatsBus(broker.configs["worker"], "scripted worker")

@@ -6,7 +6,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from cli.prepare import Line
+from shared import importing
 
 
 class PreparationView:
@@ -36,7 +36,7 @@ class PreparationView:
         if self._console.is_terminal:
             self._bars.stop()
 
-    def __call__(self, model: str, line: Line) -> None:
+    def __call__(self, model: str, line: importing.Progress) -> None:
         text = f"preparing {model}: {line.phase}"
         if self._console.is_terminal:
             if model not in self._tasks:

@@ -10,8 +10,9 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from gpu_worker.importer.progress import Progress, Report
+from gpu_worker.importer.progress import Report
 from shared.catalogue import PLAIN_LAYOUT, Manifest, TensorEntry
+from shared.importing import Progress
 
 ALIGNMENT: Final = 64  # bytes: a cache line, and what vector loads want
 _CHUNK_BYTES: Final = 16 << 20

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gpu_worker.importer.progress import Progress, Report
+from gpu_worker.importer.progress import Report
 from shared.errors import ModelError
+from shared.importing import Progress
 
 _CHUNK_BYTES: Final = 4 << 20
 

@@ -9,8 +9,9 @@ from tokenizers import pre_tokenizers
 from torch import nn
 
 from gpu_worker.importer.demo_sources import Demo
-from gpu_worker.importer.progress import Progress, Report
+from gpu_worker.importer.progress import Report
 from gpu_worker.importer.source import Source, load_model, load_tokenizer
+from shared.importing import Progress
 
 
 def convert_gguf(demo: Demo, gguf_file: Path, folder: Path, report: Report) -> None:

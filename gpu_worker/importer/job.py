@@ -10,12 +10,13 @@ import transformers
 
 from gpu_worker.importer.blob import blob_bytes, write_blob
 from gpu_worker.importer.eligibility import check_servable, context_length
-from gpu_worker.importer.progress import Progress, Report
+from gpu_worker.importer.progress import Report
 from gpu_worker.importer.source import load_config, load_model, load_tokenizer, open_source
 from gpu_worker.importer.staging import publish, workspace
 from gpu_worker.importer.texts import make_card, write_texts
 from shared.catalogue import PLAIN_LAYOUT, Manifest, ModelEntry, read_card
 from shared.errors import ModelError
+from shared.importing import Progress
 from shared.units import format_size
 
 Probe = Callable[[transformers.PreTrainedModel, Path, Path, Manifest], None]

@@ -2,23 +2,12 @@
 
 import sys
 from collections.abc import Callable
-from typing import Literal, TextIO
+from typing import TextIO
 
 import msgspec
 
 from shared.errors import ModelError
-
-Phase = Literal["copy", "tokenizer", "load", "write", "probe"]
-
-
-class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`done` of `total` units of this phase: bytes in "copy" and "write", steps elsewhere."""
-
-    phase: Phase
-    done: int
-    total: int
-    model: str = ""  # where one process handles several
-
+from shared.importing import Phase, Progress
 
 Report = Callable[[Progress], None]
 

@@ -12,7 +12,6 @@ from tokenizers import Tokenizer
 
 from gpu_worker.execution.probe import probe
 from gpu_worker.importer.job import run_import
-from gpu_worker.importer.progress import Progress
 from shared.catalogue import (
     PLAIN_LAYOUT,
     KvShape,
@@ -24,6 +23,7 @@ from shared.catalogue import (
     read_manifest,
 )
 from shared.errors import ModelError
+from shared.importing import Progress
 from tests.tiny_models import BOS_ID, CONTEXT_LENGTH, EOS_ID, FAMILIES, VOCAB_SIZE, make_tiny_model
 
 

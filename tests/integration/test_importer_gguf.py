@@ -13,9 +13,9 @@ from gpu_worker.execution.probe import probe
 from gpu_worker.importer.demo import prepare
 from gpu_worker.importer.demo_sources import Demo
 from gpu_worker.importer.job import run_import
-from gpu_worker.importer.progress import Progress
 from shared.catalogue import PLAIN_LAYOUT, Manifest, ModelEntry, fingerprint, read_card, read_manifest
 from shared.errors import ModelError
+from shared.importing import Progress
 from tests.tiny_gguf import make_tiny_gguf
 
 _PACKAGE = "kottos_tiny_gguf"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from gpu_worker.importer.launch import ensure_imported
-from gpu_worker.importer.progress import Progress
 from shared.catalogue import PLAIN_LAYOUT, ModelEntry, fingerprint, is_imported
 from shared.errors import ModelError
+from shared.importing import Progress
 from tests.processes import descendants, watch
 from tests.tiny_models import make_tiny_model
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from gpu_worker.importer.blob import ALIGNMENT, blob_bytes, write_blob
-from gpu_worker.importer.progress import Progress
 from shared.catalogue import PLAIN_LAYOUT, Manifest, ModelEntry, read_manifest
+from shared.importing import Progress
 
 
 class _Model(nn.Module):

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gpu_worker.importer.demo_sources import DEMOS, Demo, write_gguf
-from gpu_worker.importer.progress import Progress
 from shared.catalogue import DEMO_NAMES
 from shared.errors import ModelError
+from shared.importing import Progress
 
 _PARTS = (("kottos_fake_part_one", "data/x.00"), ("kottos_fake_part_two", "x.01"))
 

@@ -4,8 +4,9 @@ import io
 
 import pytest
 
-from gpu_worker.importer.progress import Progress, attempt, make_report
+from gpu_worker.importer.progress import attempt, make_report
 from shared.errors import ModelError
+from shared.importing import Progress
 
 
 def test_json_lines_are_few_and_reach_the_end() -> None:
