@@ -7,9 +7,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor, nn
 
-from gpu_worker.device.base import KvLayout
+from gpu_worker.device.base import Event, KvLayout, Piece
 from gpu_worker.device.cpu_attention import CpuKvMemory
-from gpu_worker.device.cpu_transfer import CpuCopyEngine
+from gpu_worker.device.cpu_transfer import CpuCopyEngine, CpuTransfer
 
 _ALIGN_BYTES = 2 << 20
 
@@ -35,6 +35,19 @@ class Copying:
 
     def wait(self) -> None:
         self._copying.result()
+
+
+class Arrival:
+    """The event of blocks that come over the link."""
+
+    def __init__(self, transfer: CpuTransfer) -> None:
+        self._transfer = transfer
+
+    def done(self) -> bool:
+        return self._transfer.ended
+
+    def wait(self) -> None:
+        self._transfer.wait()
 
 
 class CpuDevice:
@@ -65,7 +78,15 @@ class CpuDevice:
         offsets: Sequence[tuple[int, int]],
         block_bytes: int,
         on_done: Callable[[], None],
-    ) -> Copying:
+    ) -> Event:
+        if self.copies is not None:
+            pieces = [
+                Piece(destination[into : into + block_bytes], source[out_of : out_of + block_bytes])
+                for into, out_of in offsets
+            ]
+            transfer = self.copies.start(pieces, urgent=True)
+            transfer.when_ended(on_done)
+            return Arrival(transfer)
         copying = self._block_thread.submit(_copy_blocks, destination, source, offsets, block_bytes)
         copying.add_done_callback(lambda _: on_done())
         return Copying(copying)

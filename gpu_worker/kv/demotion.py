@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from math import ceil
 from typing import Final
 
 from gpu_worker.device.base import Event
@@ -11,7 +12,8 @@ from gpu_worker.memory.slab_pool import OutOfBlocks, ShapeClass
 
 log = logging.getLogger(__name__)
 
-_FREE_SHARE: Final = 1 / 8  # of device memory for KV; what is kept beyond moves out
+_LEAST_FREE: Final = 1 / 8  # of the device's memory for KV: with less, what is kept moves out
+_ENOUGH_FREE: Final = 1 / 4  # until so much is free
 _BATCH_BLOCKS: Final = 16
 
 
@@ -46,21 +48,24 @@ class Demotion:
         if self._batch is not None and has_ended:
             self._end(self._batch)
             self._batch = None
-        while self._batch is None and self._is_short():
+        while self._batch is None and self._free_share() < _LEAST_FREE:
             if not self._begin():
                 break
         return has_ended
 
-    def _is_short(self) -> bool:
+    def _free_share(self) -> float:
         blocks = self._on_device.blocks
-        free_bytes = blocks.total_bytes - blocks.used_bytes - blocks.kept_bytes
-        return bool(blocks.kept_bytes) and free_bytes < blocks.total_bytes * _FREE_SHARE
+        return 1 - (blocks.used_bytes + blocks.kept_bytes) / blocks.total_bytes
 
     def _begin(self) -> bool:
-        """Whether anything was done; nothing is where host memory is full of what sequences use."""
+        """Whether anything was done; nothing is where nothing is kept, or host memory is full of what sequences use."""
         device, host = self._on_device.blocks, self._in_host.blocks
         oldest = device.oldest_kept(_BATCH_BLOCKS)
+        if not oldest:
+            return False
         shape = oldest[0][2]
+        missing_bytes = (_ENOUGH_FREE - self._free_share()) * device.total_bytes
+        oldest = oldest[: ceil(missing_bytes / shape.block_bytes)]
         is_known = [(block_id, key) for block_id, key, _ in oldest if key in host]
         for block_id, _ in is_known:
             device.use(block_id)

@@ -1,6 +1,7 @@
 """What every device back end does alike. A new back end adds its name to BACK_ENDS."""
 
 import random
+import threading
 
 import pytest
 import torch
@@ -52,6 +53,27 @@ def test_copies_arrive_byte_for_byte_before_their_event(device: Device, num_byte
     back = torch.zeros_like(source)
     device.copy(back, within).wait()
     assert torch.equal(back, source)
+
+
+@pytest.mark.parametrize("link_bytes_per_s", [None, float(1 << 40)])
+def test_blocks_are_copied_byte_for_byte_and_nothing_else(link_bytes_per_s: float | None) -> None:
+    for name in BACK_ENDS:
+        device = open_device(name, unified=False, link_bytes_per_s=link_bytes_per_s)
+        on_device, in_host = device.allocate(12 * MIB), torch.randint(256, (12 * MIB,), dtype=torch.uint8)
+        block_bytes, done = 3 * MIB - 4096, threading.Event()
+        expected = torch.zeros(12 * MIB, dtype=torch.uint8)
+        offsets = [(3 * MIB, 0), (0, 9 * MIB), (8 * MIB, 4 * MIB)]
+        for into, out_of in offsets:
+            expected[into : into + block_bytes] = in_host[out_of : out_of + block_bytes]
+        on_device.fill_(0)
+        event = device.copy_blocks(on_device, in_host, offsets, block_bytes, done.set)
+        assert done.wait(10)
+        assert event.done()
+        event.wait()
+        assert torch.equal(on_device.cpu(), expected)
+        back = torch.zeros_like(expected)
+        device.copy_blocks(back, on_device, [(into, into) for into, _ in offsets], block_bytes, lambda: None).wait()
+        assert torch.equal(back, expected)
 
 
 # --- paged attention ----------------------------------------------------------------------------

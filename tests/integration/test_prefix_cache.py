@@ -83,9 +83,6 @@ async def test_hits_beside_preemption(tiny_models: TinyModels, family: str, num_
     assert sum(end.num_preemptions for end in ends) > 0
     cached = [sum(end.num_cached_tokens for end in ends[first : first + 8]) for first in (0, 8, 16)]
     assert cached[1] > 0 and cached[2] > 0
-    if num_host_blocks == 200:
-        all_full = sum((len(prompt) - 1) // BLOCK_TOKENS * BLOCK_TOKENS for prompt in asked)
-        assert cached[1] == cached[2] == all_full
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -8,7 +8,10 @@ from tests.unit.gpu_worker.stand_ins import SmallBlocks
 
 
 class HeldCopy:
-    def __init__(self, copy: Callable[[], None], on_done: Callable[[], None]) -> None:
+    def __init__(
+        self, copy: Callable[[], None], on_done: Callable[[], None], ends: Sequence[tuple[Tensor, int]]
+    ) -> None:
+        self.ends = ends  # (region, byte offset) of each block that it reads or writes
         self._copy = copy
         self._on_done = on_done
         self._is_done = False
@@ -40,7 +43,7 @@ class HeldDevice(SmallBlocks):
         super().__init__(unified=True)
         self.held: list[HeldCopy] = []
 
-    def copy_blocks(  # type: ignore[override]
+    def copy_blocks(
         self,
         destination: Tensor,
         source: Tensor,
@@ -52,5 +55,6 @@ class HeldDevice(SmallBlocks):
             for into, out_of in offsets:
                 destination[into : into + block_bytes] = source[out_of : out_of + block_bytes]
 
-        self.held.append(HeldCopy(copy, on_done))
+        ends = [(region, at) for pair in offsets for region, at in zip((destination, source), pair, strict=True)]
+        self.held.append(HeldCopy(copy, on_done, ends))
         return self.held[-1]

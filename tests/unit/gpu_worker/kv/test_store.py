@@ -52,12 +52,15 @@ class StoreMachine(RuleBasedStateMachine):
     def come(self, model: int, tokens: list[int]) -> None:
         sequence = Sequence(submit(f"s{next(self.names)}", model=f"m{model}", prompt=tokens), now_s=0.0)
         self.shape_of[sequence] = self.shapes[model]
+        self.enter(sequence, num_tokens=8)
 
     @rule(which=st.integers(0, 99), num_tokens=st.integers(1, 2 * BLOCK_TOKENS))
-    def enter(self, which: int, num_tokens: int) -> None:
+    def come_in(self, which: int, num_tokens: int) -> None:
         sequence = self.pick(which, lambda s: s not in self.running and s.is_ready)
-        if sequence is None:
-            return
+        if sequence is not None:
+            self.enter(sequence, num_tokens)
+
+    def enter(self, sequence: Sequence, num_tokens: int) -> None:
         before = (
             list(sequence.host_block_ids),
             sequence.num_computed_tokens,
@@ -117,6 +120,12 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def bytes_are_where_they_belong(self) -> None:
+        """What is free holds garbage, a new one each time."""
+        for memory in self.regions:
+            free = torch.ones_like(memory.region, dtype=torch.bool)
+            for block_id, block in memory.blocks._blocks.items():
+                free[block_id * QUANTUM :][: block.shape.block_bytes] = False
+            memory.region[free] = next(self.names) % 251
         for sequence, shape in self.shape_of.items():
             assert not (sequence.block_ids and sequence.host_block_ids)
             num_blocks = -(-sequence.num_computed_tokens // BLOCK_TOKENS)
@@ -125,6 +134,13 @@ class StoreMachine(RuleBasedStateMachine):
                 for index, block_id in enumerate(block_ids[:num_blocks]):
                     found = memory.region[block_id * QUANTUM :][: shape.block_bytes]
                     assert torch.equal(found, self.content(sequence, index))
+
+    @invariant()
+    def blocks_under_copy_are_in_use(self) -> None:
+        for copy in self.device.held:
+            for region, at in copy.ends:
+                memory = next(memory for memory in self.regions if memory.region is region)
+                assert memory.blocks._blocks[at // QUANTUM].num_users > 0
 
     @invariant()
     def a_block_that_is_written_has_one_sequence(self) -> None:
