@@ -88,6 +88,24 @@ async def test_swapped_out_and_in_at_every_step(
         assert stream.ended.num_swaps == stream.ended.num_preemptions >= NUM_TOKENS - 1
 
 
+async def test_swapped_over_a_link_at_every_step(tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    swap_at_every_step(monkeypatch)
+    source = tiny_models.source("gemma3")
+    requests = [(source, prompt, NUM_TOKENS) for prompt in prompts(3, seed=6)]
+    config = tiny_models.config(
+        [source],
+        device_memory_bytes=ONE_MODEL_BYTES + KV_BYTES,
+        host_kv_memory_bytes=KV_BYTES,
+        link_bandwidth_bytes=1 << 30,
+    )
+    async with running_worker(config) as harness:
+        streams = await run_all(harness, requests)
+    for (_, prompt, num), stream in zip(requests, streams, strict=True):
+        assert stream.tokens == tiny_models.generate(source, prompt, num)
+        assert stream.ended is not None
+        assert stream.ended.num_swaps >= NUM_TOKENS - 1
+
+
 async def test_cancels_while_kv_is_on_its_way(tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch) -> None:
     """At any token, with half of the sequences cancelled; the others are not touched."""
     swap_at_every_step(monkeypatch)
