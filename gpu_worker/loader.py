@@ -72,10 +72,10 @@ class Loader:
     async def bring(self, model: ModelName) -> Arrival:
         """The model whose turn it is. Raises KottosError."""
         self._in_use = model
+        kind: Kind = "prefetched" if model in self._prefetched else "resident"
+        self._prefetched.discard(model)  # or it was evicted before its turn
         base = self._weights.resident(model)
         if base is not None:
-            kind: Kind = "prefetched" if model in self._prefetched else "resident"
-            self._prefetched.discard(model)
             return Arrival(base, kind)
         coming = self._coming.get(model)
         if coming is None:
@@ -132,14 +132,12 @@ class Loader:
 
     async def _make_place(self, model: ModelName, blob: Tensor) -> Placement:
         evictable = [name for name in self._turn_order() if name != model]
-        placement = self._weights.place(model, blob, evictable)
-        if placement is None:
+        while (placement := self._weights.place(model, blob, evictable)) is None:
+            if not self._coming:
+                raise ModelError(f"{blob.numel()} bytes of weights don't fit the device")
             for coming in list(self._coming.values()):  # what came ahead of its turn gives way
                 coming.transfer.cancel()
                 await coming.ended.wait()
-            placement = self._weights.place(model, blob, evictable)
-        if placement is None:
-            raise ModelError(f"{blob.numel()} bytes of weights don't fit the device")
         return placement
 
     async def _copy(self, model: ModelName, placement: Placement) -> None:

@@ -235,6 +235,36 @@ async def test_what_comes_ahead_of_its_turn_gives_way_to_whose_turn_it_is() -> N
     assert place.resident() == ""
 
 
+async def test_what_starts_ahead_of_its_turn_meanwhile_gives_way_too() -> None:
+    place = Place(2, "abcd")
+    await place.bring(A)
+    place.loader.prefetch()  # b
+    await settle()
+    place.weights.drop(A)
+    small, big = torch.zeros(BLOB_BYTES, dtype=torch.uint8), torch.zeros(2 * ALIGN_BYTES, dtype=torch.uint8)
+
+    def start_another() -> None:
+        placement = place.weights.place(D, small, [])
+        assert placement is not None
+        place.loader._start(D, placement, small, ahead=True)
+
+    place.newest.when_ended(lambda: asyncio.get_running_loop().call_soon(start_another))
+    place.blob = cast(Any, lambda model: _ready(big))  # type: ignore[method-assign]
+    arrival = await place.loader.bring(C)
+    assert arrival.base.numel() == 2 * ALIGN_BYTES
+
+
+async def test_what_is_evicted_before_its_turn_was_not_brought_in_ahead_of_it() -> None:
+    place = Place(2, "ab")
+    await place.bring(A)
+    place.loader.prefetch()
+    await settle()
+    place.arrive_all()
+    await settle()
+    place.weights.drop(B)
+    assert [await place.bring(B), await place.bring(B)] == ["streamed", "resident"]
+
+
 async def test_what_can_not_fit_is_refused() -> None:
     place = Place(1, "a")
     place.blob = cast(Any, lambda model: _ready(torch.zeros(2 * ALIGN_BYTES, dtype=torch.uint8)))  # type: ignore[method-assign]
