@@ -26,25 +26,13 @@ class ResponseFormat(msgspec.Struct, frozen=True):
     type: str = "text"
 
 
-class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
+class GenerateRequest(GenerationParams, frozen=True, kw_only=True):
     """What both routes have in common."""
 
     model: str
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     return_token_ids: bool | None = None
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    seed: int | None = None
-    stop: str | list[str] | None = None
-    ignore_eos: bool | None = None
-    min_tokens: int | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    repetition_penalty: float | None = None
     # not supported yet, unless they ask for nothing
     n: int | None = None
     logit_bias: dict[str, float] | None = None
@@ -63,20 +51,8 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
             raise invalid("stream_options is only allowed when stream is true.", "stream_options")
 
     def params(self, max_tokens: int | None) -> GenerationParams:
-        return GenerationParams(
-            max_tokens=max_tokens,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            min_p=self.min_p,
-            seed=self.seed,
-            stop=self.stop,
-            ignore_eos=self.ignore_eos,
-            min_tokens=self.min_tokens,
-            presence_penalty=self.presence_penalty,
-            frequency_penalty=self.frequency_penalty,
-            repetition_penalty=self.repetition_penalty,
-        )
+        given = {name: getattr(self, name) for name in GenerationParams.__struct_fields__}
+        return GenerationParams(**{**given, "max_tokens": max_tokens})
 
 
 class ContentPart(msgspec.Struct, frozen=True):
