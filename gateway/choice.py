@@ -11,7 +11,7 @@ from gateway.owner import Owner
 from gateway.sequence import Sequence
 from gateway.stop import StopStrings
 from shared.errors import RequestError
-from shared.messages import Ended, RequestFinished
+from shared.messages import RequestFinished
 
 FinishReason = Literal["stop", "length"]
 
@@ -54,9 +54,8 @@ class Choice:
 
     @property
     def num_cached_tokens(self) -> int:
-        """Of the prompt, as its worker said at the end; 0 where a stop string ended it before."""
-        ended = self._sequence.ended
-        return ended.num_cached_tokens if isinstance(ended, Ended) else 0
+        """Of the prompt, as its worker said with the first tokens."""
+        return self._sequence.num_cached_tokens
 
     def take(self) -> Delta | None:
         """What is new since the last call. Raises RequestError when the sequence failed."""

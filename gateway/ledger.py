@@ -148,8 +148,11 @@ class Ledger:
                     acts.append(self._ask(sequence, place, now_s))
                 continue
             was_behind = sequence.is_behind
+            if tokens.num_cached_tokens is not None:
+                sequence.num_cached_tokens = tokens.num_cached_tokens
             sequence.append(tokens.first, tokens.token_ids, now_s)
             if tokens.ended:
+                sequence.num_cached_tokens = tokens.ended.num_cached_tokens
                 ended.append(tokens.request_id)
                 acts += self._on_ended(sequence, tokens.ended, was_behind, now_s)
         if has_gap:

@@ -34,6 +34,7 @@ class Sequence:
     place: Place | None = None  # where this attempt runs
     is_behind: bool = False  # tokens may be lost, and were asked for
     num_crashes: int = 0
+    num_cached_tokens: int = 0  # of the prompt, as this attempt's worker says
 
     @property
     def is_held(self) -> bool:
@@ -60,6 +61,7 @@ class Sequence:
         self.attempt += 1
         self.router = self.place = None
         self.is_behind = False
+        self.num_cached_tokens = 0
         self.heard_at_s = now_s
 
     def end_in_output(self) -> Ended | None:

@@ -81,7 +81,8 @@ class Roster:
         sequence = self._sequences.get(message.request_id)
         if sequence is not None and sequence.owner == message.owner and sequence.attempt == message.attempt:
             tokens = tuple(sequence.output[message.first :])
-            entry = SequenceTokens(message.request_id, message.attempt, message.first, tokens)
+            num_cached = sequence.num_cached_tokens
+            entry = SequenceTokens(message.request_id, message.attempt, message.first, tokens, None, num_cached)
             self.outbox.add(message.owner, entry)
         elif not self.outbox.resend_ended(message.owner, message.request_id, message.attempt, message.first):
             lost = Ended("error", ErrorCode.INTERNAL, "the worker does not know this request")
@@ -118,8 +119,10 @@ class Roster:
     def advance(self, sequence: Sequence, token_id: int, now_s: float) -> None:
         """A sequence got its next token, and may end with it."""
         sequence.append(token_id)
+        num_cached: int | None = None
         if sequence.first_token_at_s is None:
             sequence.first_token_at_s = now_s
+            num_cached = sequence.num_cached_tokens  # a stop string may end it before its end says so
         if token_id in sequence.sampling.stop_token_ids and sequence.num_output_tokens > sequence.sampling.min_tokens:
             self.end(sequence, "stop", now_s, num_new=1)
         elif (
@@ -129,7 +132,7 @@ class Roster:
             self.end(sequence, "length", now_s, num_new=1)
         else:
             first = sequence.num_output_tokens - 1
-            entry = SequenceTokens(sequence.request_id, sequence.attempt, first, (token_id,))
+            entry = SequenceTokens(sequence.request_id, sequence.attempt, first, (token_id,), None, num_cached)
             self.outbox.add(sequence.owner, entry)
 
     def end(

@@ -125,6 +125,7 @@ class SequenceTokens(Part, frozen=True):
     first: int  # output[first : first + len(token_ids)] = token_ids
     token_ids: tuple[int, ...]
     ended: Ended | None = None
+    num_cached_tokens: int | None = None  # of the prompt; with the first tokens of an attempt, and with tokens resent
 
 
 class Frame(Message, frozen=True):

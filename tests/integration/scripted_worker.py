@@ -57,7 +57,7 @@ class ScriptedWorker:
     sequences: dict[RequestId, Running] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.num_cached_tokens = 0  # as each end says
+        self.num_cached_tokens = 0  # as the first tokens and each end say
         self._number = 0
         self._todo: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._news = asyncio.Event()
@@ -102,7 +102,8 @@ class ScriptedWorker:
         running.output += token_ids
         running.ended = ended
         attempt = running.submit.attempt if attempt is None else attempt
-        await self._frame(running.submit, SequenceTokens(request_id, attempt, first, token_ids, ended))
+        num_cached = None if first else self.num_cached_tokens
+        await self._frame(running.submit, SequenceTokens(request_id, attempt, first, token_ids, ended, num_cached))
 
     async def die(self) -> None:
         """Its next life knows nothing of the former one."""

@@ -82,6 +82,15 @@ async def test_usage_says_how_many_prompt_tokens_were_cached(
     assert usage.prompt_tokens_details.cached_tokens == 7 * num_prompts
 
 
+async def test_cached_tokens_are_told_although_a_stop_string_ends_it_first(stack: Stack, client: Client) -> None:
+    stack.says("The quick brown fox", ends=False)
+    stack.worker.num_cached_tokens = 7
+    answer = await client.completions.create(model=BASE, prompt="lazy", stop="quick")
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage is not None and answer.usage.prompt_tokens_details is not None
+    assert answer.usage.prompt_tokens_details.cached_tokens == 7
+
+
 async def test_a_completion_stops_at_max_tokens(stack: Stack, client: Client) -> None:
     stack.says("The quick brown fox")
     answer = await client.completions.create(model=BASE, prompt="lazy", max_tokens=3)

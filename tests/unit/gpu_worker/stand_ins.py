@@ -53,8 +53,10 @@ def resend(request: str = "r", first: int = 0, attempt: int = 0, owner: OwnerId 
     return Resend(owner, RequestId(request), attempt, first)
 
 
-def tokens(request: str, first: int, token_ids: Iterable[int], attempt: int = 0) -> SequenceTokens:
-    return SequenceTokens(RequestId(request), attempt, first, tuple(token_ids))
+def tokens(
+    request: str, first: int, token_ids: Iterable[int], attempt: int = 0, num_cached: int | None = None
+) -> SequenceTokens:
+    return SequenceTokens(RequestId(request), attempt, first, tuple(token_ids), None, num_cached)
 
 
 class SmallBlocks(CpuDevice):

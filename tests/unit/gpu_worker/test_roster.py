@@ -211,9 +211,10 @@ def test_an_earlier_attempt_may_have_got_all_the_tokens(worker: Worker) -> None:
 
 def test_tokens_go_out_one_by_one_and_continue_an_earlier_output(worker: Worker) -> None:
     sequence = worker.assign(output=[40])
+    sequence.num_cached_tokens = 2
     for token_id in (50, 51):
         worker.roster.advance(sequence, token_id, now_s=2.0)
-    assert worker.heard() == [tokens("r", 1, [50]), tokens("r", 2, [51])]
+    assert worker.heard() == [tokens("r", 1, [50], num_cached=2), tokens("r", 2, [51])]
 
 
 def test_max_tokens_counts_the_earlier_output(worker: Worker) -> None:
