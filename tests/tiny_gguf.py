@@ -7,7 +7,7 @@ import gguf
 import numpy as np
 import safetensors.numpy
 
-from tests.tiny_models import BOS_ID, CONTEXT_LENGTH, EOS_ID, VOCAB_SIZE, make_tiny_model
+from benchmarks.tiny_models import BOS_ID, CONTEXT_LENGTH, EOS_ID, VOCAB_SIZE, make_tiny_model
 
 _LAYER_NAMES = {
     "input_layernorm": "attn_norm",

@@ -14,9 +14,9 @@ import aiohttp
 import msgspec
 import pytest
 
+from benchmarks.tiny_models import make_tiny_model
 from cli.run_dir import run_dir
 from tests.processes import descendants, watch
-from tests.tiny_models import make_tiny_model
 
 KOTTOS = Path(sysconfig.get_path("scripts")) / "kottos"
 START_TIMEOUT_S = 120.0  # with the import of the model

@@ -5,9 +5,9 @@ import random
 
 import pytest
 
+from benchmarks.tiny_models import VOCAB_SIZE
 from shared.config import ModelSource
 from tests.integration.worker_harness import TinyModels, running_worker
-from tests.tiny_models import VOCAB_SIZE
 
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral", "gemma3", "gpt_neox", "phi", "qwen3_moe")
 NUM_TOKENS = 24

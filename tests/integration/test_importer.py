@@ -10,6 +10,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer
 
+from benchmarks.tiny_models import BOS_ID, CONTEXT_LENGTH, EOS_ID, FAMILIES, VOCAB_SIZE, make_tiny_model
 from gpu_worker.execution.probe import probe
 from gpu_worker.importer.job import run_import
 from shared.catalogue import (
@@ -24,7 +25,6 @@ from shared.catalogue import (
 )
 from shared.errors import ModelError
 from shared.importing import Progress
-from tests.tiny_models import BOS_ID, CONTEXT_LENGTH, EOS_ID, FAMILIES, VOCAB_SIZE, make_tiny_model
 
 
 def _entry(source: Path, cache: Path) -> ModelEntry:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.tiny_models import make_tiny_model
 from gpu_worker.importer.launch import ensure_imported
 from shared.catalogue import PLAIN_LAYOUT, ModelEntry, fingerprint, is_imported
 from shared.errors import ModelError
 from shared.importing import Progress
 from tests.processes import descendants, watch
-from tests.tiny_models import make_tiny_model
 
 
 @pytest.fixture(scope="module")

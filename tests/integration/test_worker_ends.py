@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks.tiny_models import CONTEXT_LENGTH
 from shared.errors import ErrorCode
 from shared.messages import Ended
 from tests.integration.step_gate import gated_steps
 from tests.integration.worker_harness import Harness, TinyModels, running_worker
-from tests.tiny_models import CONTEXT_LENGTH
 
 PROMPT = list(range(2, 42))
 

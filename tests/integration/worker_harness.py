@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 import transformers
 
+from benchmarks.tiny_models import make_tiny_model
 from gpu_worker.execution.probe import probe
 from gpu_worker.importer.job import run_import
 from gpu_worker.service import QUANTUM_BYTES, WorkerService
@@ -32,7 +33,6 @@ from shared.messages import (
     Submit,
     WorkerBeat,
 )
-from tests.tiny_models import make_tiny_model
 
 WORKER = WorkerId("worker-0")
 OWNER = OwnerId("owner-0")

@@ -11,13 +11,13 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from benchmarks.tiny_models import make_tiny_model
 from gpu_worker.device.base import KvLayout, SequenceSpan
 from gpu_worker.device.cpu import CpuDevice
 from gpu_worker.execution.module import BoundModule, build_module, tensor_view
 from gpu_worker.importer.blob import write_blob
 from shared.catalogue import KvShape, Manifest, TensorEntry
 from shared.errors import ModelError
-from tests.tiny_models import make_tiny_model
 
 Change = Callable[[TensorEntry], TensorEntry | None]
 PROMPT = [5, 6, 7, 8]

@@ -11,6 +11,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from benchmarks.tiny_models import make_tiny_model
 from gpu_worker.device.base import KvLayout, KvMemory, SequenceSpan, StepAttention
 from gpu_worker.device.cpu import CpuDevice
 from gpu_worker.execution import probe as probe_module
@@ -20,7 +21,6 @@ from gpu_worker.importer.blob import write_blob
 from gpu_worker.importer.texts import make_card
 from shared.catalogue import Manifest
 from shared.errors import ModelError
-from tests.tiny_models import make_tiny_model
 
 FAMILIES = ("llama", "mistral", "gemma3", "gpt_neox", "phi", "qwen3_moe")
 WINDOWED = ("mistral", "gemma3")

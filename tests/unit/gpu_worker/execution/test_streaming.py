@@ -11,6 +11,7 @@ import torch
 import transformers
 from torch import Tensor
 
+from benchmarks.tiny_models import FAMILIES, make_tiny_model
 from gpu_worker.device.base import KvLayout, Piece, SequenceSpan
 from gpu_worker.device.cpu import CpuDevice
 from gpu_worker.execution.executor import Executor, StepPart
@@ -20,7 +21,6 @@ from gpu_worker.execution.streaming import Stream
 from gpu_worker.importer.blob import write_blob
 from gpu_worker.importer.texts import make_card
 from shared.messages import Sampling
-from tests.tiny_models import FAMILIES, make_tiny_model
 
 PROMPT = [5, 6, 7, 8, 9]
 GREEDY = SamplingRow(Sampling(max_tokens=1, seed=0, temperature=0.0), 0, frozenset(), Counter())

@@ -1,4 +1,4 @@
-"""Tiny models with random weights, one per family, as Hugging Face folders: what tests import and run."""
+"""Tiny models with random weights, one per family, as Hugging Face folders: for tests and benchmarks."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from tests.tiny_models import BOS_ID, FAMILIES, VOCAB_SIZE, make_tiny_model, make_tiny_tokenizer
+from benchmarks.tiny_models import BOS_ID, FAMILIES, VOCAB_SIZE, make_tiny_model, make_tiny_tokenizer
 
 
 @pytest.mark.parametrize("family", FAMILIES)
