@@ -171,7 +171,7 @@ class Engine:
                 self._roster.count_missed_beats()
 
     def _turn_order(self) -> list[ModelName]:
-        return self._policy.turn_order(self._view())
+        return self._policy.turn_order(self._view(), self._clock())
 
     def _view(self) -> WorkerView:
         return WorkerView(self._roster.models.values(), self._limits, self._num_steps_since_copy)

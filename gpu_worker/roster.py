@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from gpu_worker.outbox import Outbox
+from gpu_worker.scheduling.policy import Policy
 from gpu_worker.sequence import Sequence
 from gpu_worker.served_model import ServedModel
 from shared.errors import ErrorCode
@@ -24,8 +25,9 @@ Reason = Literal["stop", "length", "cancelled", "error"]
 class Roster:
     """Each assigned sequence ends exactly once, and its owner hears why unless the owner is gone."""
 
-    def __init__(self, outbox: Outbox, max_sequences: int) -> None:
+    def __init__(self, outbox: Outbox, policy: Policy, max_sequences: int) -> None:
         self.outbox = outbox
+        self._policy = policy
         self.models: dict[ModelName, ServedModel] = {}
         self.last_router: Incarnation | None = None
         self.last_assignment = 0
@@ -66,6 +68,7 @@ class Roster:
         self._sequences[submit.request_id] = sequence
         self._model_of[submit.request_id] = model
         model.waiting.add(sequence)
+        self._policy.enter(model.name, sequence, now_s)
 
     def cancel(self, message: Cancel, now_s: float) -> None:
         sequence = self._sequences.get(message.request_id)
@@ -159,7 +162,9 @@ class Roster:
     def _remove(self, sequence: Sequence) -> None:
         """The one place where a sequence gives back what it holds."""
         del self._sequences[sequence.request_id]
-        self._model_of.pop(sequence.request_id).stop(sequence)
+        model = self._model_of.pop(sequence.request_id)
+        model.stop(sequence)
+        self._policy.leave(model.name, sequence)
 
     def _ends_at_once(self, submit: Submit, model: ServedModel | None) -> Ended | None:
         """How it ends without a step, if so."""

@@ -15,10 +15,11 @@ class Sequence:
     __slots__ = (
         "_output_counts",
         "_prompt_ids",
-        "arrived_at_s",
+        "assigned_at_s",
         "attempt",
         "block_ids",
         "block_keys",
+        "first_due_at_s",
         "first_step_at_s",
         "first_token_at_s",
         "host_block_ids",
@@ -34,6 +35,7 @@ class Sequence:
         "request_id",
         "root_key",
         "sampling",
+        "tbt_s",
         "token_ids",
     )
 
@@ -53,7 +55,9 @@ class Sequence:
         self.num_published_blocks = 0  # of block_ids, the first ones: others may use them
         self.num_cached_tokens = 0  # of the prompt: their KV was there when it came
         self.is_ready = True  # a step could compute it: it waits for no copy
-        self.arrived_at_s = now_s
+        self.assigned_at_s = now_s
+        self.first_due_at_s = now_s - submit.age_s + submit.slo.ttft_s
+        self.tbt_s = submit.slo.tbt_s
         self.first_step_at_s: float | None = None
         self.first_token_at_s: float | None = None
         self.num_preemptions = 0
@@ -73,6 +77,14 @@ class Sequence:
         return len(self.token_ids) - self.num_prompt_tokens
 
     @property
+    def max_output_tokens(self) -> int:
+        return self.sampling.max_tokens
+
+    @property
+    def due_at_s(self) -> float:
+        return self.first_due_at_s + self.num_output_tokens * self.tbt_s
+
+    @property
     def output(self) -> list[int]:
         return self.token_ids[self.num_prompt_tokens :]
 
@@ -90,7 +102,7 @@ class Sequence:
         first_token = self.first_token_at_s if self.first_token_at_s is not None else now_s
         return Ended(
             reason=reason,  # type: ignore[arg-type]
-            queue_s=first_step - self.arrived_at_s,
+            queue_s=first_step - self.assigned_at_s,
             prefill_s=first_token - first_step,
             decode_s=now_s - first_token,
             num_cached_tokens=self.num_cached_tokens,

@@ -5,6 +5,7 @@ from collections.abc import ValuesView
 from gpu_worker.execution.executor import Executor
 from gpu_worker.kv.store import KvStore
 from gpu_worker.memory.slab_pool import ShapeClass
+from gpu_worker.scheduling.policy import Costs
 from gpu_worker.scheduling.waiting import WaitingLine
 from gpu_worker.sequence import Sequence
 from gpu_worker.weights import Weights
@@ -22,11 +23,13 @@ class ServedModel:
         kv: KvStore,
         weights: Weights,
         max_sequence_tokens: int,
+        costs: Costs,
     ) -> None:
         self.name = name
         self.executor = executor
         self.shape = shape
         self.max_sequence_tokens = max_sequence_tokens  # context length or KV pool, whichever is less
+        self.costs = costs
         self.last_step = 0
         self.waiting: WaitingLine[Sequence] = WaitingLine()
         self._running: dict[RequestId, Sequence] = {}

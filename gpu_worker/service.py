@@ -27,6 +27,7 @@ from gpu_worker.memory.slab_pool import SlabPool
 from gpu_worker.model_store import ModelStore
 from gpu_worker.outbox import Outbox
 from gpu_worker.roster import Roster
+from gpu_worker.scheduling.costs import guessed_costs
 from gpu_worker.scheduling.policy import Limits
 from gpu_worker.scheduling.round_robin import RoundRobin
 from gpu_worker.served_model import ServedModel
@@ -66,7 +67,8 @@ class WorkerService:
         )
         self._catalogue = open_catalogue(config)
         self._outbox = Outbox(worker, self._incarnation)
-        self._roster = Roster(self._outbox, worker_config.max_waiting)
+        policy = RoundRobin()
+        self._roster = Roster(self._outbox, policy, worker_config.max_waiting)
         socket = worker_config.host_cache_socket
         self._cache = HostCacheClient(SocketReach(Path(socket)) if socket else ChildReach(config))
         self._store = ModelStore(self._cache, on_released=self._on_released)
@@ -80,7 +82,7 @@ class WorkerService:
             block_tokens=self._device.block_tokens,
         )
         self._engine = Engine(
-            worker, bus, self._roster, RoundRobin(), limits, self._kv, self._weights, self._store, self._device,
+            worker, bus, self._roster, policy, limits, self._kv, self._weights, self._store, self._device,
             time.monotonic,
         )  # fmt: skip
 
@@ -162,7 +164,9 @@ class WorkerService:
         self._store.add(name, BlobSpec(BlobId(manifest.sha256), manifest.blob_bytes, str(weights_file)))
         await self._store.preload(name)
         max_tokens = min(card.context_length, self._kv.capacity_blocks(shape) * self._device.block_tokens)
-        self._roster.models[name] = ServedModel(name, executor, shape, self._kv, self._weights, max_tokens)
+        link = self._config.worker.link_bandwidth_bytes or None
+        costs = guessed_costs(manifest.blob_bytes, link, unified=self._budget.unified)
+        self._roster.models[name] = ServedModel(name, executor, shape, self._kv, self._weights, max_tokens, costs)
         log.info("model %s is ready: %d MiB of weights", name, manifest.blob_bytes >> 20)
 
     def _on_released(self, name: ModelName) -> None:

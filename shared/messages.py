@@ -13,6 +13,7 @@ import msgspec
 
 from shared.errors import ErrorCode
 from shared.ids import CallId, ClientId, Incarnation, ModelName, OwnerId, RequestId, WorkerId
+from shared.slo import Slo
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True):
@@ -56,6 +57,7 @@ class Submit(Message, frozen=True):
     age_s: float = 0.0  # since the client's request arrived
     priority: int = 0  # lower is served first
     cache_salt: str = ""  # KV is shared between requests of equal salt only
+    slo: Slo = Slo()
 
 
 class Accepted(Message, frozen=True):

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
+from gpu_worker.scheduling.costs import StepShape
 from shared.ids import ModelName, RequestId
 
 OrderKey = tuple[float, float, str]
@@ -24,7 +25,23 @@ class SequenceView(Protocol):
         """Lower is served first."""
 
     @property
-    def arrived_at_s(self) -> float: ...
+    def first_due_at_s(self) -> float:
+        """When its first token is due: never changes."""
+
+    @property
+    def tbt_s(self) -> float:
+        """From one token's due time to the next one's."""
+
+    @property
+    def due_at_s(self) -> float:
+        """When its next token is due: first_due_at_s + num_output_tokens * tbt_s."""
+
+    @property
+    def num_output_tokens(self) -> int: ...
+
+    @property
+    def max_output_tokens(self) -> int:
+        """It ends there at the latest."""
 
     @property
     def num_tokens(self) -> int:
@@ -40,6 +57,16 @@ class SequenceView(Protocol):
         """A step could compute it: it waits neither for a copy of its KV nor for blocks that a copy will free."""
 
 
+class Costs(Protocol):
+    """Of one model on one device, as far as is known; never 0 for what takes time."""
+
+    def step_s(self, shape: StepShape) -> float: ...
+
+    @property
+    def switch_s(self) -> float:
+        """To bring its weights from host memory to the device with nothing else to do; 0 where memory is unified."""
+
+
 class ModelView(Protocol):
     @property
     def name(self) -> ModelName: ...
@@ -47,6 +74,9 @@ class ModelView(Protocol):
     @property
     def is_resident(self) -> bool:
         """A step needs no copy of weights first."""
+
+    @property
+    def costs(self) -> Costs: ...
 
     @property
     def last_step(self) -> int:
@@ -89,14 +119,22 @@ class Turn:
 
 
 class Policy(Protocol):
+    """May keep state of its own; one worker's, told of every sequence that enters and leaves."""
+
+    def enter(self, model: ModelName, sequence: SequenceView, now_s: float) -> None:
+        """It has been assigned, and waits."""
+
+    def leave(self, model: ModelName, sequence: SequenceView) -> None:
+        """It has ended, in whatever way."""
+
     def plan(self, view: WorkerView, now_s: float) -> Turn | None:
         """The next step; None when no sequence can run before one ends or arrives, or a copy of KV ends."""
 
-    def turn_order(self, view: WorkerView) -> list[ModelName]:
+    def turn_order(self, view: WorkerView, now_s: float) -> list[ModelName]:
         """All models, the one whose next turn comes soonest first: evict from the end (Belady)."""
 
 
 def order_key(sequence: SequenceView) -> OrderKey:
     """Who is served first within a worker. Whoever has to preempt takes the sequence with the greatest key: then the
     first in line always advances, and nothing is preempted for ever."""
-    return (sequence.priority, sequence.arrived_at_s, sequence.request_id)
+    return (sequence.priority, sequence.first_due_at_s, sequence.request_id)

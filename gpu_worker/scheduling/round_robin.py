@@ -1,6 +1,6 @@
 """The simple fair policy: models take turns of one step; only copies of weights make a turn longer."""
 
-from gpu_worker.scheduling.policy import Turn, WorkerView
+from gpu_worker.scheduling.policy import SequenceView, Turn, WorkerView
 from gpu_worker.scheduling.step import admission, fill_step, is_runnable
 from shared.ids import ModelName
 
@@ -13,6 +13,12 @@ class RoundRobin:
     than about N * turn_steps steps. Priorities order the sequences within a model, not the models.
     """
 
+    def enter(self, model: ModelName, sequence: SequenceView, now_s: float) -> None:
+        return None
+
+    def leave(self, model: ModelName, sequence: SequenceView) -> None:
+        return None
+
     def plan(self, view: WorkerView, now_s: float) -> Turn | None:
         rules = admission(view)
         candidates = [model for model in view.models if is_runnable(model, rules)]
@@ -23,7 +29,7 @@ class RoundRobin:
             return None
         return Turn(model.name, fill_step(model, view.limits.max_step_tokens, rules))
 
-    def turn_order(self, view: WorkerView) -> list[ModelName]:
+    def turn_order(self, view: WorkerView, now_s: float) -> list[ModelName]:
         """Models with sequences as in the cycle, then idle ones, the most recently used first."""
         busy = sorted((m for m in view.models if m.running or m.waiting), key=lambda m: m.last_step)
         idle = sorted((m for m in view.models if not m.running and not m.waiting), key=lambda m: -m.last_step)

@@ -12,6 +12,7 @@ from gpu_worker.kv.store import KvStore
 from gpu_worker.memory.prefix_index import SharedBlocks
 from gpu_worker.memory.slab_pool import SlabPool
 from gpu_worker.outbox import Outbox
+from gpu_worker.scheduling.costs import guessed_costs
 from gpu_worker.sequence import Sequence as WorkerSequence
 from gpu_worker.served_model import ServedModel
 from shared.ids import Incarnation, ModelName, OwnerId, RequestId, WorkerId
@@ -25,6 +26,7 @@ OTHER = OwnerId("other")
 MODEL = ModelName("model")
 BLOCK_TOKENS = 4
 NUM_BLOCKS = 8
+COSTS = guessed_costs(1 << 20, None, unified=True)
 
 
 def submit(
@@ -78,7 +80,7 @@ def served_model(name: str = MODEL, max_sequence_tokens: int = 100) -> tuple[Ser
     pool = SlabPool(NUM_BLOCKS, 1, 1)
     kv = kv_store(pool)
     unused = cast(Any, None)
-    return ServedModel(ModelName(name), unused, kv.register(1), kv, unused, max_sequence_tokens), pool
+    return ServedModel(ModelName(name), unused, kv.register(1), kv, unused, max_sequence_tokens, COSTS), pool
 
 
 def run(model: ServedModel, sequence: WorkerSequence) -> None:

@@ -25,7 +25,7 @@ from shared import subjects
 from shared.ids import ModelName, RequestId
 from shared.memory_bus import MemoryBroker
 from shared.messages import AnyMessage, Frame, SequenceTokens
-from tests.unit.gpu_worker.stand_ins import BLOCK_TOKENS, LIFE, OWNER, WORKER, assign, cancel, kv_store
+from tests.unit.gpu_worker.stand_ins import BLOCK_TOKENS, COSTS, LIFE, OWNER, WORKER, assign, cancel, kv_store
 
 Step = Callable[[Sequence[StepPart]], list[int | None]]
 TIMEOUT_S = 10.0
@@ -90,19 +90,20 @@ class Running:
     def __init__(self, steps: dict[str, Step]) -> None:
         broker = MemoryBroker()
         self.bus, self.owner_bus = broker.connect(), broker.connect()
-        self.roster = Roster(Outbox(WORKER, LIFE), max_sequences=10)
+        policy = RoundRobin()
+        self.roster = Roster(Outbox(WORKER, LIFE), policy, max_sequences=10)
         self.pool = SlabPool(16, 1, 1)
         kv = kv_store(self.pool)
         weights = StubWeights()
         seconds = itertools.count()
         limits = Limits(max_step_tokens=8, max_running=4, turn_steps=2, block_tokens=BLOCK_TOKENS)
         self.engine = Engine(
-            WORKER, self.bus, self.roster, RoundRobin(), limits, kv, weights, weights, CpuDevice(unified=True),
+            WORKER, self.bus, self.roster, policy, limits, kv, weights, weights, CpuDevice(unified=True),
             clock=lambda: float(next(seconds)),
         )  # fmt: skip
         for name, step in steps.items():
             executor = cast(Executor, cast(Any, StubExecutor(step)))
-            self.model = WatchedModel(ModelName(name), executor, kv.register(1), kv, weights, 64)
+            self.model = WatchedModel(ModelName(name), executor, kv.register(1), kv, weights, 64, COSTS)
             self.roster.models[self.model.name] = self.model
         self.heard: list[SequenceTokens] = []
         self._ends: dict[RequestId, asyncio.Event] = {}

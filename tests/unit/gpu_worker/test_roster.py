@@ -9,6 +9,7 @@ from gpu_worker import roster as roster_module
 from gpu_worker.memory.slab_pool import SlabPool
 from gpu_worker.outbox import Outbox
 from gpu_worker.roster import Roster
+from gpu_worker.scheduling.round_robin import RoundRobin
 from gpu_worker.sequence import Sequence
 from gpu_worker.served_model import ServedModel
 from shared.errors import ErrorCode
@@ -26,7 +27,7 @@ class Worker:
         self.model: ServedModel
         self.pool: SlabPool
         self.model, self.pool = served_model(max_sequence_tokens=20)
-        self.roster = Roster(Outbox(WORKER, LIFE), max_sequences)
+        self.roster = Roster(Outbox(WORKER, LIFE), RoundRobin(), max_sequences)
         self.roster.models[self.model.name] = self.model
 
     def assign(self, request: str = "r", attempt: int = 0, **fields: Any) -> Sequence:

@@ -7,6 +7,7 @@ import pytest
 from gpu_worker import roster as roster_module
 from gpu_worker.outbox import Outbox
 from gpu_worker.roster import Roster
+from gpu_worker.scheduling.round_robin import RoundRobin
 from gpu_worker.sequence import Sequence
 from shared.errors import ErrorCode
 from shared.ids import OwnerId, RequestId
@@ -27,7 +28,7 @@ from tests.unit.gpu_worker.stand_ins import (
 
 @pytest.fixture
 def roster() -> Roster:
-    return Roster(Outbox(WORKER, LIFE), max_sequences=10)
+    return Roster(Outbox(WORKER, LIFE), RoundRobin(), max_sequences=10)
 
 
 def add_model(roster: Roster) -> None:

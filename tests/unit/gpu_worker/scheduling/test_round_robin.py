@@ -8,7 +8,7 @@ from tests.unit.gpu_worker.scheduling.toy_worker import ToySequence, ToyWorker, 
 
 
 def request(name: str, prompt: int, output: int, at: float = 0.0) -> ToySequence:
-    return ToySequence(RequestId(name), prompt, arrived_at_s=at, end_tokens=prompt + output)
+    return ToySequence(RequestId(name), prompt, first_due_at_s=at, end_tokens=prompt + output)
 
 
 def worker(num_models: int, num_places: int, turn_steps: int = 3) -> ToyWorker:
@@ -63,7 +63,7 @@ def test_evicts_what_runs_last_in_the_cycle_and_idle_models_before_it() -> None:
         model("idle for long", last_step=2),
         model("new", waiting=[sequence("c", 2)]),
     ]
-    order = RoundRobin().turn_order(WorkerView(models, limits(), 0))
+    order = RoundRobin().turn_order(WorkerView(models, limits(), 0), 0.0)
     assert order == ["new", "ran before", "ran just now", "idle", "idle for long"]
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gpu_worker.memory.slab_pool import OutOfBlocks, ShapeClass, SlabPool
-from gpu_worker.scheduling.policy import Limits, Policy, Turn, WorkerView, order_key
+from gpu_worker.scheduling.costs import guessed_costs
+from gpu_worker.scheduling.policy import Costs, Limits, Policy, Turn, WorkerView, order_key
 from gpu_worker.scheduling.waiting import WaitingLine
 from shared.ids import ModelName, RequestId
 
@@ -20,11 +21,28 @@ class ToySequence:
     request_id: RequestId
     num_tokens: int
     num_computed_tokens: int = 0
-    arrived_at_s: float = 0.0
+    first_due_at_s: float = 0.0
     priority: int = 0
     is_ready: bool = True
     end_tokens: int = 0  # finished when num_tokens gets there
+    tbt_s: float = 0.1
+    num_prompt_tokens: int = field(init=False)
     blocks: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.num_prompt_tokens = self.num_tokens
+
+    @property
+    def num_output_tokens(self) -> int:
+        return self.num_tokens - self.num_prompt_tokens
+
+    @property
+    def max_output_tokens(self) -> int:
+        return self.end_tokens - self.num_prompt_tokens
+
+    @property
+    def due_at_s(self) -> float:
+        return self.first_due_at_s + self.num_output_tokens * self.tbt_s
 
 
 @dataclass
@@ -34,6 +52,7 @@ class ToyModel:
     shape: ShapeClass
     is_resident: bool = True
     last_step: int = 0
+    costs: Costs = field(default_factory=lambda: guessed_costs(1 << 20, None, unified=False))
     running: list[ToySequence] = field(default_factory=list)
     waiting: WaitingLine[ToySequence] = field(default_factory=WaitingLine)
 
@@ -57,7 +76,7 @@ def model(
 ) -> ToyModel:
     """Alone on its memory."""
     pool = SlabPool(max(num_free_blocks, 1), 1, 1)
-    toy = ToyModel(ModelName(name), pool, pool.register(1), is_resident, last_step, list(running))
+    toy = ToyModel(ModelName(name), pool, pool.register(1), is_resident, last_step, running=list(running))
     if num_free_blocks == 0:
         pool.allocate(toy.shape, 1)
     for one in waiting:
@@ -88,6 +107,7 @@ class ToyWorker:
         fits = -(-one.end_tokens // BLOCK_TOKENS) <= self.pool.capacity_blocks(toy.shape)
         if fits:
             toy.waiting.add(one)
+            self.policy.enter(toy.name, one, now_s=0.0)
 
     def step(self) -> Turn | None:
         turn = self.policy.plan(self.view(), now_s=0.0)
@@ -115,7 +135,7 @@ class ToyWorker:
 
     def _activate(self, toy: ToyModel) -> None:
         if not toy.is_resident:
-            order = [self.models[name] for name in self.policy.turn_order(self.view())]
+            order = [self.models[name] for name in self.policy.turn_order(self.view(), 0.0)]
             residents = [m for m in order if m.is_resident]
             if any(m.running for m in residents):
                 assert self.num_steps_since_copy >= self.limits.turn_steps, "copied before its time"
@@ -160,4 +180,5 @@ class ToyWorker:
             if one.num_tokens >= one.end_tokens:
                 toy.running.remove(one)
                 self.pool.free(toy.shape, one.blocks)
+                self.policy.leave(toy.name, one)
                 self.finished[one.request_id] = self.num_steps
