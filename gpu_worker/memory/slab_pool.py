@@ -10,6 +10,7 @@ A block's id is its byte offset in quanta, so one strided view with the quantum 
 block of a class in any slab. Device and host memory use the same class.
 """
 
+from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -39,6 +40,16 @@ class PoolStats:
     held_bytes: int  # in slabs that have a class
     num_slabs: int
     num_free_slabs: int
+
+
+@dataclass(frozen=True, slots=True)
+class SparseSlab:
+    """Of a class's slabs the one that has most free blocks, if any is partly used."""
+
+    number: int
+    shape: ShapeClass
+    num_used: int
+    num_free_elsewhere: int  # blocks, in the class's other partly used slabs
 
 
 @dataclass(slots=True)
@@ -73,6 +84,9 @@ class _PartlyUsed:
         least_free = (self._present & -self._present).bit_length() - 1
         return next(iter(self._slabs[least_free]))
 
+    def emptiest(self) -> int | None:
+        return next(iter(self._slabs[self._present.bit_length() - 1])) if self._present else None
+
 
 class SlabPool:
     """Free + used = total, in blocks of every class and in bytes. All-or-nothing; no operation scans the slabs."""
@@ -89,7 +103,7 @@ class SlabPool:
         self.total_bytes = self.num_slabs * slab_bytes
         self.used_bytes = 0
         self._quanta_per_slab = slab_bytes // quantum_bytes
-        self._free_slabs = list(reversed(range(self.num_slabs)))
+        self._free_slabs = list(range(self.num_slabs))  # ascending
         self._slabs: dict[int, _Slab] = {}  # those with a class
         self._partly: dict[ShapeClass, _PartlyUsed] = {}
 
@@ -113,7 +127,7 @@ class SlabPool:
         return self._partly[shape].num_free_blocks + len(self._free_slabs) * shape.blocks_per_slab
 
     def allocate(self, shape: ShapeClass, num_blocks: int) -> list[int] | OutOfBlocks:
-        """Block ids from the fullest slabs of the class first, so that the others can empty."""
+        """Block ids from the fullest slabs of the class first, so that the others can empty; then of the last slabs."""
         num_free = self.num_free_blocks(shape)
         if num_blocks > num_free:
             return OutOfBlocks(needed=num_blocks, free=num_free)
@@ -140,7 +154,31 @@ class SlabPool:
             else:
                 self._partly[shape].move(number, len(slab.free) - 1, 0)
                 del self._slabs[number]
-                self._free_slabs.append(number)
+                insort(self._free_slabs, number)
+
+    def allocate_beside(self, slab: SparseSlab, num_blocks: int) -> list[int]:
+        """Block ids from the class's other partly used slabs, which have as many."""
+        assert num_blocks <= slab.num_free_elsewhere
+        partly, num_free = self._partly[slab.shape], slab.shape.blocks_per_slab - slab.num_used
+        partly.move(slab.number, num_free, 0)
+        block_ids = self.allocate(slab.shape, num_blocks)
+        partly.move(slab.number, 0, num_free)
+        assert not isinstance(block_ids, OutOfBlocks)
+        return block_ids
+
+    def sparse_slabs(self) -> list[SparseSlab]:
+        """One per class that has a partly used slab."""
+        sparse: list[SparseSlab] = []
+        for shape, partly in self._partly.items():
+            if (number := partly.emptiest()) is not None:
+                num_used = len(self._slabs[number].used)
+                num_elsewhere = partly.num_free_blocks - (shape.blocks_per_slab - num_used)
+                sparse.append(SparseSlab(number, shape, num_used, num_elsewhere))
+        return sparse
+
+    def blocks_in(self, slab: int) -> list[int]:
+        """Those in use, ascending."""
+        return sorted(self._slabs[slab].used)
 
     def slab_of(self, block_id: int) -> int:
         return block_id // self._quanta_per_slab

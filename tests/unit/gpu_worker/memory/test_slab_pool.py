@@ -2,7 +2,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from gpu_worker.memory.slab_pool import OutOfBlocks, ShapeClass, SlabPool
+from gpu_worker.memory.slab_pool import OutOfBlocks, ShapeClass, SlabPool, SparseSlab
 from shared.errors import ConfigError
 
 QUANTUM, SLAB = 64, 1024
@@ -21,7 +21,8 @@ def test_block_ids_are_byte_offsets_in_quanta() -> None:
     p = pool()
     shape = p.register(100)
     assert shape == ShapeClass(block_bytes=128, blocks_per_slab=8)
-    assert allocated(p.allocate(shape, 10)) == [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]
+    last, last_but_one = 3 * SLAB // QUANTUM, 2 * SLAB // QUANTUM
+    assert allocated(p.allocate(shape, 10)) == [*range(last, last + 16, 2), last_but_one, last_but_one + 2]
 
 
 def test_models_with_equal_rounded_blocks_share_a_class() -> None:
@@ -56,9 +57,23 @@ def test_fullest_slab_is_used_first() -> None:
     p = pool(3)
     shape = p.register(256)  # 4 per slab
     blocks = allocated(p.allocate(shape, 12))
-    p.free(shape, blocks[0:3] + blocks[4:5] + blocks[8:10])  # free: 3 in slab 0, 1 in slab 1, 2 in slab 2
-    slabs = [block * QUANTUM // SLAB for block in allocated(p.allocate(shape, 5))]
-    assert slabs == [1, 2, 2, 0, 0]
+    p.free(shape, blocks[0:3] + blocks[4:5] + blocks[8:10])  # free: 3 in slab 2, 1 in slab 1, 2 in slab 0
+    slabs = [p.slab_of(block) for block in allocated(p.allocate(shape, 5))]
+    assert slabs == [1, 0, 0, 2, 2]
+
+
+def test_the_emptiest_slab_is_known_and_can_be_left_out() -> None:
+    p = pool(3)
+    shape, other = p.register(256), p.register(512)  # 4 and 2 per slab
+    p.allocate(other, 2)
+    blocks = allocated(p.allocate(shape, 8))
+    assert p.sparse_slabs() == []
+    p.free(shape, [*blocks[:3], blocks[4]])
+    (sparse,) = p.sparse_slabs()
+    assert sparse == SparseSlab(p.slab_of(blocks[3]), shape, num_used=1, num_free_elsewhere=1)
+    assert p.blocks_in(sparse.number) == [blocks[3]]
+    assert [p.slab_of(block) for block in p.allocate_beside(sparse, 1)] == [p.slab_of(blocks[4])]
+    assert p.num_free_blocks(shape) == 3
 
 
 @pytest.mark.parametrize("wrong", [[0, 0], [1], [4096], [-1]])
@@ -121,6 +136,28 @@ class PoolMachine(RuleBasedStateMachine):
         assert self.pool.num_free_blocks(shape) == num_free + len(block_ids)
         for block_id in block_ids:
             del self.owned[block_id]
+
+    @rule(target=live, blocks=consumes(live), num_blocks=st.integers(1, 8))
+    def compact(self, blocks: tuple[ShapeClass, list[int]], num_blocks: int) -> object:
+        """The emptiest slab of the class gives blocks to the others."""
+        shape, block_ids = blocks
+        for slab in self.pool.sparse_slabs():
+            leaving = [block_id for block_id in block_ids if self.pool.slab_of(block_id) == slab.number]
+            leaving = leaving[: min(num_blocks, slab.num_free_elsewhere)]
+            if slab.shape != shape or not leaving:
+                continue
+            num_free, num_free_slabs = self.pool.num_free_blocks(shape), self.pool.stats().num_free_slabs
+            new_ids = self.pool.allocate_beside(slab, len(leaving))
+            assert not self.owned.keys() & set(new_ids)
+            assert slab.number not in map(self.pool.slab_of, new_ids)
+            assert self.pool.stats().num_free_slabs == num_free_slabs
+            self.pool.free(shape, leaving)
+            assert self.pool.num_free_blocks(shape) >= num_free
+            for block_id in leaving:
+                del self.owned[block_id]
+            self.owned.update(dict.fromkeys(new_ids, shape))
+            block_ids = [block_id for block_id in block_ids if block_id not in leaving] + new_ids
+        return (shape, block_ids)
 
     @invariant()
     def blocks_lie_apart_and_within_a_slab(self) -> None:
