@@ -83,6 +83,11 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
 
 
+class TelemetryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    metrics_host: str = ""  # where a router or worker answers scrapes of its metrics; empty: nowhere
+    metrics_port: Port = 0  # 0: any free port, which its beats tell
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: tuple[ModelSource, ...] = ()
     demo: bool = False  # `kottos serve` adds the demo models
@@ -92,6 +97,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gateway: GatewayConfig = GatewayConfig()
     router: RouterConfig = RouterConfig()
     worker: WorkerConfig = WorkerConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
 
 
 class _Given(NamedTuple):

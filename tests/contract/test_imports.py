@@ -27,6 +27,7 @@ PLACES = {
     "nats": ("shared/bus.py",),
     "aiohttp": ("gateway/", "cli/", "benchmarks/"),
     "opentelemetry.sdk": ("shared/telemetry.py",),
+    "prometheus_client": ("shared/telemetry.py",),
 }
 # Bookkeeping and decisions run in unit tests and on a virtual clock.
 PURE_FOLDERS = {"scheduling", "memory", "policies"}

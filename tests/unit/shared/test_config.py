@@ -222,4 +222,5 @@ def test_every_key_reaches_the_environment() -> None:
     assert set(to_environ(filled)) == {variable(key) for key in KEYS} - {
         "KOTTOS_WORKER_ID",
         "KOTTOS_WORKER_HOST_CACHE_SOCKET",
+        "KOTTOS_TELEMETRY_METRICS_HOST",
     }
