@@ -1,13 +1,17 @@
-"""The whole stack as processes, with both demo models, once per session."""
+"""Both demo models: in the whole stack as processes, once per session, and for workers within a test."""
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+import torch
 from openai import AsyncOpenAI
 
 from benchmarks.served import Served, serve
+from shared.config import load_config
 from tests.e2e.driving import open_client
 
 
@@ -35,3 +39,20 @@ def small_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 async def client(stack: Served) -> AsyncIterator[AsyncOpenAI]:
     async with open_client(stack) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def demo_cache() -> Path:
+    """The cache folder, with both demo models, converted when they are not there yet."""
+    path = load_config().cache_dir
+    subprocess.run([sys.executable, "-m", "gpu_worker.importer.demo", "--cache", str(path)], check=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Of torch: steps on all cores collapse when anything else runs beside them."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)

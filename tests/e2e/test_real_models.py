@@ -6,23 +6,19 @@ batch of one and its batch of all on these texts, and no less than rounding it t
 we took, once for the one that we passed over.
 """
 
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import pytest
 import torch
-import transformers
-from tokenizers import Tokenizer
 from torch import Tensor
 
-from gpu_worker.importer.launch import ensure_imported
-from shared.catalogue import demo_models, open_catalogue
-from shared.config import Config, WorkerConfig, load_config
+from shared.config import Config, WorkerConfig
 from shared.ids import ModelName
+from tests.e2e.demo_models import Demo, demo_config, open_demos
 from tests.integration.worker_harness import Harness, running_worker
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TEXTS: Final = (
     "The capital of France is",
@@ -39,68 +35,20 @@ _TOP: Final = 5  # tokens of a position whose logits count for the tolerance
 DEVICE_BYTES: Final = {"float32": 1400 << 20, "bfloat16": 760 << 20}
 
 
-@pytest.fixture(scope="module")
-def cache_dir() -> Path:
-    """With both demo models, converted when they are not there yet."""
-    path = load_config().cache_dir
-    subprocess.run([sys.executable, "-m", "gpu_worker.importer.demo", "--cache", str(path)], check=True)
-    return path
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Of torch: steps on all cores collapse when anything else runs beside them."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
-
-
-class Demo:
-    """One demo model: its prompts, and transformers' own view of it."""
-
-    def __init__(self, name: str, source: str, tokenizer: Path, dtype: str) -> None:
-        self.name = name
-        self.prompts = [Tokenizer.from_file(str(tokenizer)).encode(text).ids for text in TEXTS]
-        self.model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype)).eval()
-        self.model.generation_config.eos_token_id = None
-
-    def generate(self, prompt: list[int]) -> list[int]:
-        output = self.model.generate(torch.tensor([prompt]), max_new_tokens=NUM_TOKENS, do_sample=False, pad_token_id=0)
-        return output[0, len(prompt) :].tolist()
-
-    @torch.inference_mode()
-    def logits(self, sequences: list[tuple[list[int], list[int]]]) -> list[Tensor]:
-        """(prompt, output) of each, as one batch -> [len(output), vocab_size] float32: what the output is chosen by."""
-        longest = max(len(prompt) + len(output) for prompt, output in sequences)
-        rows = [prompt + output + [0] * (longest - len(prompt) - len(output)) for prompt, output in sequences]
-        lengths = torch.tensor([[len(prompt) + len(output)] for prompt, output in sequences])
-        mask = (torch.arange(longest)[None] < lengths).long()
-        logits = self.model(input_ids=torch.tensor(rows), attention_mask=mask, use_cache=False).logits
-        return [
-            row[len(prompt) - 1 : len(prompt) + len(output) - 1].float()
-            for row, (prompt, output) in zip(logits, sequences, strict=True)
-        ]
-
-
-async def open_demos(cache_dir: Path, dtype: str) -> tuple[Config, list[Demo]]:
-    """Imported for this dtype; a worker of this configuration holds one at a time."""
+async def open_worker(cache_dir: Path, dtype: Literal["float32", "bfloat16"]) -> tuple[Config, list[Demo]]:
+    """Of this configuration it holds one model at a time."""
     worker = WorkerConfig(
-        dtype=dtype,  # type: ignore[arg-type]
+        dtype=dtype,
         device_memory_bytes=DEVICE_BYTES[dtype],
         kv_memory_bytes=128 << 20,
         num_threads=1,
         turn_steps=4,
     )
-    config = Config(models=demo_models(cache_dir), cache_dir=cache_dir, worker=worker)
-    demos = []
-    for name, entry in open_catalogue(config).items():
-        await ensure_imported(entry, dtype, cache_dir)
-        demos.append(Demo(name, entry.source, entry.folder / "tokenizer.json", dtype))
-    return config, demos
+    config = demo_config(cache_dir, worker)
+    return config, await open_demos(config, TEXTS)
 
 
-async def run_all(harness: Harness, demos: list[Demo], num_prompts: int) -> dict[str, list[list[int]]]:
+async def run_all(harness: Harness, demos: list[Demo], num_prompts: int) -> dict[ModelName, list[list[int]]]:
     """All at once -> the outputs of each model."""
     ids = {
         demo.name: [await harness.submit(demo.name, prompt, NUM_TOKENS) for prompt in demo.prompts[:num_prompts]]
@@ -114,17 +62,17 @@ def assert_switched(harness: Harness) -> None:
     assert all(switch.kind == "copied" for switch in harness.switches)
 
 
-async def test_float32_output_is_transformers_own(cache_dir: Path) -> None:
-    config, demos = await open_demos(cache_dir, "float32")
+async def test_float32_output_is_transformers_own(demo_cache: Path) -> None:
+    config, demos = await open_worker(demo_cache, "float32")
     async with running_worker(config) as harness:
         outputs = await run_all(harness, demos, num_prompts=3)
         assert_switched(harness)
     for demo in demos:
-        assert outputs[ModelName(demo.name)] == [demo.generate(prompt) for prompt in demo.prompts[:3]]
+        assert outputs[demo.name] == [demo.generate(prompt, NUM_TOKENS) for prompt in demo.prompts[:3]]
 
 
-async def test_bfloat16_output_is_within_transformers_own_spread(cache_dir: Path) -> None:
-    config, demos = await open_demos(cache_dir, "bfloat16")
+async def test_bfloat16_output_is_within_transformers_own_spread(demo_cache: Path) -> None:
+    config, demos = await open_worker(demo_cache, "bfloat16")
     async with running_worker(config) as harness:
         outputs = await run_all(harness, demos, num_prompts=len(TEXTS))
         assert_switched(harness)
