@@ -25,12 +25,13 @@ from gpu_worker.roster import Roster
 from gpu_worker.scheduling.policy import Limits, Policy, Turn, WorkerView
 from gpu_worker.sequence import Sequence
 from gpu_worker.served_model import ServedModel
+from gpu_worker.switches import Switches
 from gpu_worker.weights import Weights
 from shared import subjects
 from shared.bus import Bus
 from shared.errors import BusError, KottosError
 from shared.ids import ModelName, WorkerId
-from shared.messages import Assign, Cancel, EndAck, Message, ModelSwitched, OwnerBeat, Resend
+from shared.messages import Assign, Cancel, EndAck, Message, OwnerBeat, Resend
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,6 @@ class Engine:
         device: Device,
         clock: Callable[[], float],
     ) -> None:
-        self._worker = worker
         self._bus = bus
         self._roster = roster
         self._policy = policy
@@ -89,13 +89,12 @@ class Engine:
         self._clock = clock
         self._inbox: deque[Inbound] = deque()
         self._wake = asyncio.Event()
-        self._current: ModelName | None = None
         self._num_steps = 0
         self._num_steps_since_copy = limits.turn_steps
         self._beats_counted_at_s = 0.0
-        self._events: list[ModelSwitched] = []
+        self._switches = Switches(worker, clock)
         self._device_thread = ThreadPoolExecutor(1, thread_name_prefix="device")
-        self._loader = Loader(device, weights, blobs, roster.models, self._turn_order, self._on_device)
+        self._loader = Loader(device, weights, blobs, roster.models, self._turn_order, self._on_device, clock)
 
     def receive(self, message: Inbound) -> None:
         """From the bus's callbacks, in the loop's thread."""
@@ -188,18 +187,7 @@ class Engine:
         if arrival.kind in ("copied", "streamed"):
             self._num_steps_since_copy = 0
         model.executor.bind(arrival.base)
-        if model.name != self._current:
-            self._events.append(
-                ModelSwitched(
-                    worker=self._worker,
-                    model=model.name,
-                    previous=self._current,
-                    kind=arrival.kind,
-                    copied_bytes=0 if arrival.kind == "resident" else arrival.base.numel(),
-                    waited_s=self._clock() - decided_at_s,
-                )
-            )
-            self._current = model.name
+        self._switches.note(model.name, arrival, decided_at_s)
         return arrival.stream
 
     async def _step(self, model: ServedModel, planned: list[Planned], stream: Stream | None) -> list[int | None]:
@@ -222,8 +210,7 @@ class Engine:
     async def _emit(self) -> None:
         for owner, frame in self._roster.outbox.drain():
             await self._publish(subjects.owner(owner), frame)
-        events, self._events = self._events, []
-        for event in events:
+        for event in self._switches.drain():
             await self._publish(subjects.EVENT_MODEL_SWITCHED, event)
 
     async def _publish(self, subject: str, message: Message) -> None:

@@ -6,6 +6,7 @@ whose turn it is.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
@@ -29,12 +30,25 @@ class BlobSource(Protocol):
         """[blob_bytes] uint8, host: from the host cache, read in first if need be. Raises KottosError."""
 
 
+@dataclass(slots=True)
+class CopyTime:
+    """When weights were copied beside steps."""
+
+    started_at_s: float
+    ended_at_s: float | None = None
+
+    def seconds(self, now_s: float) -> float:
+        """So far, while it has not ended."""
+        return (now_s if self.ended_at_s is None else self.ended_at_s) - self.started_at_s
+
+
 class Arrival(NamedTuple):
     """Weights that a step may use now; where there is a stream, only through it."""
 
     base: Tensor  # [blob_bytes] uint8, device
     kind: Kind
     stream: Stream | None = None
+    copy_time: CopyTime | None = None  # where they were copied beside steps for this turn
 
 
 @dataclass(eq=False, slots=True)
@@ -45,6 +59,7 @@ class _Coming:
     blob: Tensor
     transfer: Transfer
     ahead: bool  # of its turn
+    copy_time: CopyTime
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -57,6 +72,7 @@ class Loader:
         models: Mapping[ModelName, ServedModel],
         turn_order: Callable[[], list[ModelName]],
         on_device: Callable[[Callable[[], None]], Awaitable[None]],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._device = device
         self._weights = weights
@@ -64,19 +80,19 @@ class Loader:
         self._models = models
         self._turn_order = turn_order  # soonest first
         self._on_device = on_device  # runs what takes long, while no step runs
+        self._clock = clock
         self._coming: dict[ModelName, _Coming] = {}
-        self._prefetched: set[ModelName] = set()  # resident, and not used since
+        self._prefetched: dict[ModelName, CopyTime] = {}  # resident, and not used since
         self._in_use: ModelName | None = None  # whose step runs or comes next: never evicted
         self._prefetching: asyncio.Task[None] | None = None
 
     async def bring(self, model: ModelName) -> Arrival:
         """The model whose turn it is. Raises KottosError."""
         self._in_use = model
-        kind: Kind = "prefetched" if model in self._prefetched else "resident"
-        self._prefetched.discard(model)  # or it was evicted before its turn
+        copy_time = self._prefetched.pop(model, None)  # or it was evicted before its turn
         base = self._weights.resident(model)
         if base is not None:
-            return Arrival(base, kind)
+            return Arrival(base, "prefetched" if copy_time else "resident", copy_time=copy_time)
         coming = self._coming.get(model)
         if coming is None:
             blob = await self._blobs.blob(model)
@@ -86,7 +102,7 @@ class Loader:
                 return Arrival(placement.base, "copied")
             coming = self._start(model, placement, blob, ahead=False)
         coming.transfer.hurry()
-        return Arrival(coming.placement.base, "streamed", Stream(coming.transfer, coming.blob))
+        return Arrival(coming.placement.base, "streamed", Stream(coming.transfer, coming.blob), coming.copy_time)
 
     def prefetch(self) -> None:
         """Begins to bring in the model whose turn comes next, if a copy costs the running step nothing."""
@@ -152,18 +168,20 @@ class Loader:
         assert self._device.copies is not None
         order = self._order(model)
         assert order is not None
+        copy_time = CopyTime(self._clock())
         transfer = self._device.copies.start(order.pieces(placement.base, blob), urgent=not ahead)
-        coming = self._coming[model] = _Coming(placement, blob, transfer, ahead)
+        coming = self._coming[model] = _Coming(placement, blob, transfer, ahead, copy_time)
         loop = asyncio.get_running_loop()
         transfer.when_ended(lambda: loop.call_soon_threadsafe(self._on_ended, model, coming))
         return coming
 
     def _on_ended(self, model: ModelName, coming: _Coming) -> None:
         del self._coming[model]
+        coming.copy_time.ended_at_s = self._clock()
         if coming.transfer.arrived_bytes == coming.transfer.num_bytes:
             self._weights.settle(model)
             if coming.ahead and model != self._in_use:
-                self._prefetched.add(model)
+                self._prefetched[model] = coming.copy_time
         else:
             self._weights.drop(model)
         coming.ended.set()

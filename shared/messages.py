@@ -292,6 +292,7 @@ class ModelSwitched(Message, frozen=True):
     kind: Literal["resident", "prefetched", "streamed", "copied"]
     copied_bytes: int
     waited_s: float  # from the decision to the first operation that may run
+    overlapped_s: float = 0.0  # of the copy: beside steps, of other models or, streamed, its own
 
 
 class WorkerCame(Message, frozen=True):

@@ -1,0 +1,51 @@
+"""What a worker tells of its switches from model to model, once the step that each led to is over."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from gpu_worker.loader import Arrival
+from shared.ids import ModelName, WorkerId
+from shared.messages import ModelSwitched
+
+
+class _Switch(NamedTuple):
+    model: ModelName
+    previous: ModelName | None
+    arrival: Arrival
+    waited_s: float
+
+
+class Switches:
+    """Of one device, whose steps follow one another."""
+
+    def __init__(self, worker: WorkerId, clock: Callable[[], float]) -> None:
+        self._worker = worker
+        self._clock = clock
+        self._current: ModelName | None = None
+        self._pending: list[_Switch] = []
+
+    def note(self, model: ModelName, arrival: Arrival, decided_at_s: float) -> None:
+        """The next step is this model's, and may run now."""
+        if model != self._current:
+            self._pending.append(_Switch(model, self._current, arrival, self._clock() - decided_at_s))
+            self._current = model
+
+    def drain(self) -> list[ModelSwitched]:
+        if not self._pending:
+            return []
+        pending, self._pending = self._pending, []
+        now_s = self._clock()
+        return [self._event(switch, now_s) for switch in pending]
+
+    def _event(self, switch: _Switch, now_s: float) -> ModelSwitched:
+        arrival = switch.arrival
+        copy_s = arrival.copy_time.seconds(now_s) if arrival.copy_time else 0.0
+        return ModelSwitched(
+            worker=self._worker,
+            model=switch.model,
+            previous=switch.previous,
+            kind=arrival.kind,
+            copied_bytes=0 if arrival.kind == "resident" else arrival.base.numel(),
+            waited_s=switch.waited_s,
+            overlapped_s=max(0.0, copy_s - switch.waited_s),
+        )
