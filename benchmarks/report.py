@@ -38,9 +38,17 @@ def save(name: str, results: object) -> Path:
     return path
 
 
+def save_text(file_name: str, text: str) -> Path:
+    """Writes benchmarks/results/<file_name>."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / file_name
+    path.write_text(text)
+    return path
+
+
 def _module() -> str:
     path = Path(sys.argv[0])
-    return f"benchmarks.{path.stem}"
+    return f"benchmarks.{path.parent.name if path.stem == '__main__' else path.stem}"
 
 
 def _git(*arguments: str) -> str:
