@@ -58,6 +58,20 @@ def serve(
     workers: Annotated[
         str | None, typer.Option(metavar="NUMBER", help=_help("Worker processes.", "worker.num_workers"))
     ] = None,
+    ttft: Annotated[
+        str | None,
+        typer.Option(metavar="SECONDS", help=_help("In which first tokens are due.", "slo.ttft_s")),
+    ] = None,
+    tbt: Annotated[
+        str | None, typer.Option(metavar="SECONDS", help=_help("From one token to the next.", "slo.tbt_s"))
+    ] = None,
+    slo: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=ttft_s:SECONDS,...",
+            help=_help("A model's own ttft_s, tbt_s or priority; repeatable.", "slo.models"),
+        ),
+    ] = None,
     nats: Annotated[
         str | None, typer.Option(metavar="URL", help=_help("Use this server, not the embedded one.", "bus.url"))
     ] = None,
@@ -76,6 +90,9 @@ def serve(
         "worker.link_bandwidth": link_bandwidth,
         "worker.dtype": dtype,
         "worker.num_workers": workers,
+        "slo.ttft_s": ttft,
+        "slo.tbt_s": tbt,
+        "slo.models": slo,
         "bus.url": nats,
         "log_level": log_level,
     }

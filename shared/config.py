@@ -1,9 +1,10 @@
 """Configuration: read once at start from a TOML file, the environment and the command line, then frozen.
 
 Precedence: command line > environment > file > default. Every key `section.key` has the environment variable
-`KOTTOS_SECTION_KEY` (`cache_dir` has `KOTTOS_CACHE`); models are `KOTTOS_MODELS="name=path;name=path"`. Keys that end
-in `_bytes` take sizes like "2GiB" and may be written without that ending. `to_environ` is the inverse of the
-environment, which is how a supervisor hands its configuration to its children.
+`KOTTOS_SECTION_KEY` (`cache_dir` has `KOTTOS_CACHE`); models are `KOTTOS_MODELS="name=path;name=path"`, their service
+levels `KOTTOS_SLO_MODELS="name=ttft_s:2,tbt_s:0.05;name=priority:1"`. Keys that end in `_bytes` take sizes like "2GiB"
+and may be written without that ending. `to_environ` is the inverse of the environment, which is how a supervisor hands
+its configuration to its children.
 """
 
 import difflib
@@ -19,6 +20,7 @@ import msgspec
 from msgspec import Meta
 
 from shared.errors import ConfigError
+from shared.levels import SloConfig, parse_model_levels
 from shared.units import MAX_BYTES, format_size, parse_size
 
 MAX_MODEL_NAME_CHARS: Final = 128
@@ -35,6 +37,9 @@ class ModelSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     path: str
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.path}"
 
 
 class BusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,6 +102,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gateway: GatewayConfig = GatewayConfig()
     router: RouterConfig = RouterConfig()
     worker: WorkerConfig = WorkerConfig()
+    slo: SloConfig = SloConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
 
 
@@ -139,7 +145,7 @@ def load_config(
 ) -> Config:
     """Reads, checks and freezes the configuration. An empty environment variable counts as not set.
 
-    `overrides` has values by key, as such or as text; models are a sequence of "NAME=PATH".
+    `overrides` has values by key, as such or as text; models and their levels are sequences of "NAME=...".
     Raises ConfigError, whose message names the key to change.
     """
     given: dict[str, _Given] = {}
@@ -223,6 +229,8 @@ def _convert(key: str, given: _Given) -> object:
     try:
         if key == "models":
             return _parse_models(value)
+        if key == "slo.models":
+            return parse_model_levels(value)
         if key == "cache_dir":
             return value if isinstance(value, Path) else Path(msgspec.convert(value, str))
         if key.endswith("_bytes") and isinstance(value, str):
@@ -317,5 +325,5 @@ def _get(config: Config, key: str) -> object:
 
 def _to_text(value: object) -> str:
     if isinstance(value, tuple):
-        return ";".join(f"{model.name}={model.path}" for model in value)
+        return ";".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -20,6 +20,7 @@ from shared.config import (
     variable,
 )
 from shared.errors import ConfigError
+from shared.levels import LevelChange, ModelLevel, SloConfig
 
 GIB = 1 << 30
 
@@ -82,6 +83,20 @@ def test_sizes_come_as_numbers_or_text_with_or_without_suffix(name: str, value: 
     assert load_toml(tmp_path, f"{name} = {written}").worker.kv_memory_bytes == 760 << 20
 
 
+def test_levels_of_models_are_a_table_of_tables_or_texts(tmp_path: Path) -> None:
+    text = '[slo]\ntbt_s = 1\n[slo.models]\n"org/a:1" = {ttft_s = 2, priority = -3}\nb = {}\n'
+    slo = load_toml(tmp_path, text).slo
+    assert slo == SloConfig(
+        tbt_s=1.0, models=(a := ModelLevel("org/a:1", LevelChange(2.0, None, -3)), ModelLevel("b", LevelChange()))
+    )
+    texts = "org/a:1=priority:-3, ttft_s: 2"
+    assert load_config(environ={"KOTTOS_SLO_MODELS": f"{texts}; c=tbt_s:1e-3"}).slo.models == (
+        a,
+        ModelLevel("c", LevelChange(tbt_s=0.001)),
+    )
+    assert load_config({"slo.models": [texts]}, {}, tmp_path / "kottos.toml").slo == SloConfig(tbt_s=1.0, models=(a,))
+
+
 def test_an_empty_variable_is_not_set() -> None:
     assert load_config(environ={"KOTTOS_GATEWAY_PORT": "", "KOTTOS_CONFIG": "", "KOTTOS_MODELS": ""}) == load_config(
         environ={}
@@ -124,6 +139,19 @@ def test_the_cache_folder_has_its_own_variable() -> None:
         ("models", ["bell\a=/1"], "control"),
         ("models", {"a=b": "/1"}, "'='"),
         ("models", {"a": 3}, "expected str"),
+        ("slo.ttft_s", 0, ">= 1e-06"),
+        ("slo.tbt_s", 3601, "<= 3600"),
+        ("slo.priority", 1001, "<= 1000"),
+        ("slo.models", ["no-change"], "NAME=KEY:NUMBER"),
+        ("slo.models", ["a=ttft_s"], "NAME=KEY:NUMBER"),
+        ("slo.models", ["a=ttft:1"], "ttft"),
+        ("slo.models", ["a=ttft_s:soon"], "expected float"),
+        ("slo.models", ["a=tbt_s:nan"], "nan"),
+        ("slo.models", ["a=tbt_s:1,tbt_s:2"], "twice"),
+        ("slo.models", ["a=tbt_s:1", "a=priority:2"], "twice"),
+        ("slo.models", ["=tbt_s:1"], "name"),
+        ("slo.models", {"a;b": {"tbt_s": 1}}, "name"),
+        ("slo.models", {"a": {"priority": "1"}}, "expected int"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_key(key: str, value: object, says: str) -> None:
@@ -206,6 +234,26 @@ configs = st.builds(
         num_workers=st.integers(1, 1024),
         id=words,
     ),
+    slo=st.builds(
+        SloConfig,
+        ttft_s=st.floats(1e-6, 86_400),
+        tbt_s=st.floats(1e-6, 3_600),
+        priority=st.integers(-1000, 1000),
+        models=st.lists(
+            st.builds(
+                ModelLevel,
+                words,
+                st.builds(
+                    LevelChange,
+                    st.none() | st.floats(1e-6, 86_400),
+                    st.none() | st.floats(1e-6, 3_600),
+                    st.none() | st.integers(-1000, 1000),
+                ),
+            ),
+            max_size=4,
+            unique_by=lambda level: level.name,
+        ).map(tuple),
+    ),
 )
 
 
@@ -218,7 +266,8 @@ def test_to_environ_is_the_inverse_of_loading(config: Config) -> None:
 
 
 def test_every_key_reaches_the_environment() -> None:
-    filled = load_config({"models": ["a=/a"], "bus.url": "nats://h:1", "bus.user": "u", "bus.password": "p"}, {})
+    lists: dict[str, object] = {"models": ["a=/a"], "slo.models": ["a=priority:1"]}
+    filled = load_config(lists | {"bus.url": "nats://h:1", "bus.user": "u", "bus.password": "p"}, {})
     assert set(to_environ(filled)) == {variable(key) for key in KEYS} - {
         "KOTTOS_WORKER_ID",
         "KOTTOS_WORKER_HOST_CACHE_SOCKET",

@@ -1,0 +1,24 @@
+from shared.levels import LevelChange, Levels, ModelLevel, SloConfig, changed
+from shared.slo import ServiceLevel, Slo
+
+
+def test_a_model_has_the_defaults_but_for_what_it_changes() -> None:
+    own = ModelLevel("own", LevelChange(tbt_s=0.2, priority=0))
+    levels = Levels(SloConfig(ttft_s=3.0, tbt_s=0.4, priority=5, models=(own, ModelLevel("same", LevelChange()))))
+    assert levels["other"] == levels["same"] == ServiceLevel(Slo(3.0, 0.4), priority=5)
+    assert levels["own"] == ServiceLevel(Slo(3.0, 0.2), priority=0)
+
+
+def test_without_configuration_it_is_as_published() -> None:
+    assert Levels(SloConfig())["any"] == ServiceLevel(Slo(10.0, 0.1), priority=0)
+
+
+def test_a_request_changes_what_it_names() -> None:
+    level = ServiceLevel(Slo(3.0, 0.4), priority=5)
+    assert changed(level, LevelChange()) == level
+    assert changed(level, LevelChange(1.0, 0.01, -1)) == ServiceLevel(Slo(1.0, 0.01), priority=-1)
+
+
+def test_the_text_form_names_only_what_differs() -> None:
+    assert str(ModelLevel("a", LevelChange(ttft_s=2.0, priority=-1))) == "a=ttft_s:2.0,priority:-1"
+    assert str(ModelLevel("a", LevelChange())) == "a="
