@@ -101,6 +101,7 @@ class Limits:
     max_running: int  # sequences with KV on the device, of all models
     turn_steps: int  # steps from one copy of weights to the next, while resident models have work
     block_tokens: int
+    copies_beside_steps: bool = False  # weights may come ahead of their model's turn
 
 
 @dataclass(frozen=True, slots=True)
