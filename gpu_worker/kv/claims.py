@@ -1,7 +1,12 @@
 """Who waits for blocks that become free by themselves."""
 
-from gpu_worker.scheduling.policy import order_key
-from gpu_worker.sequence import Sequence
+from typing import Protocol
+
+from gpu_worker.scheduling.policy import SequenceView, order_key
+
+
+class Claimant(SequenceView, Protocol):
+    is_ready: bool
 
 
 class Claims:
@@ -9,16 +14,16 @@ class Claims:
     they have got their room, nobody who is later in line gets any."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Sequence, None] = {}  # at most all that run
+        self._waiting: dict[Claimant, None] = {}  # at most all that run
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, sequence: Sequence) -> None:
+    def add(self, sequence: Claimant) -> None:
         self._waiting[sequence] = None
         sequence.is_ready = False
 
-    def settle(self, sequence: Sequence) -> None:
+    def settle(self, sequence: Claimant) -> None:
         """It waits no longer, if it did: those behind it may try again."""
         if sequence in self._waiting:
             del self._waiting[sequence]
@@ -30,6 +35,6 @@ class Claims:
         for sequence in self._waiting:
             sequence.is_ready = True
 
-    def is_before(self, sequence: Sequence) -> bool:
+    def is_before(self, sequence: Claimant) -> bool:
         """Whether somebody who is earlier in line waits."""
         return any(order_key(other) < order_key(sequence) for other in self._waiting)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from gpu_worker.kv.room import Room, Share
+from gpu_worker.kv.room import Room
 from gpu_worker.sequence import Sequence
 from gpu_worker.served_model import ServedModel
 from shared.config import ModelSource
@@ -52,7 +52,9 @@ def swap_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever has been part of a step is swapped out and in before its next one."""
     make, stepped = Room.make, set[Sequence]()
 
-    def make_room(room: Room, model: ServedModel, shares: Iterable[Share]) -> list[Share]:
+    def make_room(
+        room: Room[Sequence], model: ServedModel, shares: Iterable[tuple[Sequence, int]]
+    ) -> list[tuple[Sequence, int]]:
         shares = list(shares)
         leaving = stepped.intersection(sequence for sequence, _ in shares)
         for sequence in leaving:
