@@ -32,7 +32,7 @@ PLACES = {
 # Bookkeeping and decisions run in unit tests and on a virtual clock.
 PURE_FOLDERS = {"scheduling", "memory", "policies"}
 IMPURE = ("asyncio", "torch", "transformers", "nats", "aiohttp", "threading", "socket", "subprocess", "logging", "time")
-WITHOUT_TORCH = ("shared", "gateway", "router", "cli")
+WITHOUT_TORCH = ("shared", "gateway", "router", "cli", "simulator")
 
 
 class Import(NamedTuple):
