@@ -25,6 +25,7 @@ from shared.bus import Bus
 from shared.catalogue import open_catalogue
 from shared.config import Config
 from shared.ids import OwnerId, new_id
+from shared.levels import Levels
 
 SHUTDOWN_GRACE_S: Final = 1.5  # for running requests to end, and then to say that they were ended
 _TOMBSTONES_PER_REQUEST: Final = 4
@@ -49,7 +50,7 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     owner = Owner(owner_id, bus, ledger, cluster, clock)
     texts = TextPool(settings.template_timeout_s, settings.max_requests)
     models = Models(open_catalogue(config), cluster, texts.warm)
-    pipeline = Pipeline(owner, models, texts, settings.max_requests, clock)
+    pipeline = Pipeline(owner, models, texts, Levels(config.slo), settings.max_requests, clock)
     bus_front = BusFront(owner_id, bus, pipeline, settings.max_requests, clock)
     http = server.build(settings, GenerateRoutes(pipeline, settings, clock), StatusRoutes(models, cluster, bus, clock))
     async with AsyncExitStack() as stack:

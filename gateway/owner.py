@@ -29,6 +29,7 @@ from shared.messages import (
     Submit,
     WorkerBeat,
 )
+from shared.slo import ServiceLevel
 
 _log = logging.getLogger(__name__)
 
@@ -87,11 +88,12 @@ class Owner:
         model: ModelName,
         prompt: tuple[int, ...],
         sampling: Sampling,
+        level: ServiceLevel,
         arrived_at_s: float,
         wake: Callable[[], None],
     ) -> Sequence:
         """Submits it; whatever becomes of it shows in the sequence, after a call of `wake`."""
-        submit = Submit(request_id, 0, self.owner_id, model, prompt, sampling)
+        submit = Submit(request_id, 0, self.owner_id, model, prompt, sampling, priority=level.priority, slo=level.slo)
         sequence, acts = self._ledger.open(submit, arrived_at_s, wake)
         self._perform(acts)
         return sequence

@@ -5,7 +5,9 @@ import secrets
 from typing import Final, TypeVar
 
 from shared.errors import ErrorCode, RequestError
+from shared.levels import LevelChange, changed
 from shared.messages import GenerationParams, Sampling
+from shared.slo import MAX_PRIORITY, MAX_TBT_S, MAX_TTFT_S, MIN_S, ServiceLevel
 
 MAX_STOPS: Final = 16
 MAX_STOP_CHARS: Final = 256
@@ -27,6 +29,10 @@ def check(params: GenerationParams) -> None:
     _number("presence_penalty", params.presence_penalty, -2.0, 2.0)
     _number("frequency_penalty", params.frequency_penalty, -2.0, 2.0)
     _number("repetition_penalty", params.repetition_penalty, 0.0, 2.0, above_low=True)
+    _number("ttft_s", params.ttft_s, MIN_S, MAX_TTFT_S)
+    _number("tbt_s", params.tbt_s, MIN_S, MAX_TBT_S)
+    if params.priority is not None and abs(params.priority) > MAX_PRIORITY:
+        raise invalid(f"priority must be an integer from {-MAX_PRIORITY} to {MAX_PRIORITY}.", "priority")
     _at_least("top_k", params.top_k, -1)
     _at_least("max_tokens", params.max_tokens, 1)
     _at_least("min_tokens", params.min_tokens, 0)
@@ -80,6 +86,11 @@ def complete(
         min_tokens=min_tokens,
         stop_token_ids=() if params.ignore_eos else eos_token_ids,
     )
+
+
+def service_level(params: GenerationParams, of_model: ServiceLevel) -> ServiceLevel:
+    """The model's, but for what checked params name."""
+    return changed(of_model, LevelChange(params.ttft_s, params.tbt_s, params.priority))
 
 
 def context_exceeded(context_length: int, num_prompt_tokens: int, max_tokens: int = 0) -> RequestError:

@@ -15,6 +15,7 @@ from gateway.text.jobs import TooLong
 from gateway.text.pool import TextPool
 from shared.errors import ErrorCode, RequestError
 from shared.ids import ModelName, RequestId
+from shared.levels import Levels
 from shared.messages import ChatMessage, GenerationParams
 
 MAX_PROMPTS: Final = 64  # of one request
@@ -86,11 +87,18 @@ class Generation:
 
 class Pipeline:
     def __init__(
-        self, owner: Owner, models: Models, texts: TextPool, max_requests: int, clock: Callable[[], float]
+        self,
+        owner: Owner,
+        models: Models,
+        texts: TextPool,
+        levels: Levels,
+        max_requests: int,
+        clock: Callable[[], float],
     ) -> None:
         self._owner = owner
         self._models = models
         self._texts = texts
+        self._levels = levels
         self._max_requests = max_requests
         self._clock = clock
         self._num_open = 0  # sequences from admission to the end of their call
@@ -160,12 +168,13 @@ class Pipeline:
             )
             for prompt, token_ids in zip(call.prompts, prompts, strict=True)
         ]
+        level = checks.service_level(call.params, self._levels[call.model])
         wake = asyncio.Event()
         for index, (prompt, token_ids, sampling) in enumerate(zip(call.prompts, prompts, samplings, strict=True)):
             # A chat's answer is a text of its own; a completion goes on where its prompt ends.
             context = () if isinstance(prompt, Chat) else token_ids[-NUM_CONTEXT_TOKENS:]
             request_id = RequestId(f"{call.call_id}-{index}")
-            sequence = self._owner.open(request_id, call.model, token_ids, sampling, call.arrived_at_s, wake.set)
+            sequence = self._owner.open(request_id, call.model, token_ids, sampling, level, call.arrived_at_s, wake.set)
             stops = checks.stops(call.params)
             choices.append(Choice(index, sequence, model.tokenizer, context, stops, self._owner, self._clock))
         return Generation(choices, wake)

@@ -219,6 +219,9 @@ class GenerationParams(msgspec.Struct, frozen=True, kw_only=True):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
+    ttft_s: float | None = None  # the first token is due then, counted from the request's arrival,
+    tbt_s: float | None = None  # and each further one so much later
+    priority: int | None = None  # lower is served first
 
 
 class Generate(Message, frozen=True):

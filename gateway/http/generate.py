@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from aiohttp import web
 
 from gateway.choice import Delta
-from gateway.http import errors
+from gateway.http import errors, slo_headers
 from gateway.http.errors import REQUEST_ID
 from gateway.http.events import DONE, EventStream
 from gateway.http.requests import (
@@ -32,13 +33,13 @@ class GenerateRoutes:
     async def chat(self, request: web.Request) -> web.StreamResponse:
         arrived_at_s = self._clock()
         asked = parse(await request.read(), chat_decoder)
-        call = asked.call(new_id("chatcmpl"), arrived_at_s)
+        call = _with_headers(asked.call(new_id("chatcmpl"), arrived_at_s), request)
         return await self._answer(request, asked, call, ChatFormat(call.call_id, *_head(asked)))
 
     async def completion(self, request: web.Request) -> web.StreamResponse:
         arrived_at_s = self._clock()
         asked = parse(await request.read(), completion_decoder)
-        call = asked.call(new_id("cmpl"), arrived_at_s)
+        call = _with_headers(asked.call(new_id("cmpl"), arrived_at_s), request)
         return await self._answer(request, asked, call, TextFormat(call.call_id, *_head(asked)))
 
     async def _answer(
@@ -97,6 +98,11 @@ async def _collect(generation: Generation) -> list[Delta]:
         Delta(choice.index, "".join(texts[choice.index]), tuple(token_ids[choice.index]), choice.finish_reason)
         for choice in generation.choices
     ]
+
+
+def _with_headers(call: Call, request: web.Request) -> Call:
+    """Raises RequestError."""
+    return replace(call, params=slo_headers.fill(call.params, request.headers))
 
 
 def _head(asked: ChatRequest | CompletionRequest) -> tuple[int, str, bool, bool]:

@@ -11,11 +11,12 @@ from openai import AsyncOpenAI
 from gateway.app import Gateway, open_gateway
 from shared.config import Config, GatewayConfig
 from shared.ids import ModelName
+from shared.levels import LevelChange, ModelLevel, SloConfig
 from shared.memory_bus import MemoryBroker
 from tests.integration.scripted_worker import ScriptedWorker
 from tests.unit.gateway.tiny_models import EOS_ID, byte_level, import_model, write_source
 
-CHAT: Final = "tiny/chat"  # imported, with a chat template
+CHAT: Final = "tiny/chat"  # imported, with a chat template and a service level of its own
 BASE: Final = "tiny-base"  # imported, without one
 ASLEEP: Final = "tiny-asleep"  # not imported yet
 CONTEXT_LENGTH: Final = 128
@@ -45,7 +46,8 @@ def encode(text: str) -> list[int]:
 def make_config(folder: Path, gateway: GatewayConfig) -> Config:
     """With the models above in its catalogue."""
     sources = tuple(write_source(folder / "sources" / name, name) for name in (CHAT, BASE, ASLEEP))
-    config = Config(models=sources, cache_dir=folder / "cache", gateway=gateway)
+    slo = SloConfig(models=(ModelLevel(CHAT, LevelChange(ttft_s=4.0, priority=2)),))
+    config = Config(models=sources, cache_dir=folder / "cache", gateway=gateway, slo=slo)
     import_model(config, CHAT, context_length=CONTEXT_LENGTH)
     import_model(config, BASE, context_length=CONTEXT_LENGTH, has_chat_template=False)
     return config

@@ -13,6 +13,7 @@ from shared.config import BusConfig
 from shared.errors import ErrorCode, RequestError
 from shared.ids import CallId, ClientId, ModelName, OwnerId
 from shared.messages import Cancel, ChatMessage, Ended, Generate, GenerationParams, Piece, RequestFinished, Submit
+from shared.slo import Slo
 from tests.integration.gateway_harness import BASE, CHAT, Stack, encode, open_stack
 from tests.recorder import Recorder
 from tests.unit.gateway.tiny_models import BOS_ID
@@ -50,6 +51,14 @@ async def test_a_chat_is_rendered(stack: Stack, client: KottosClient) -> None:
     assert list(submit.prompt) == [BOS_ID, *encode("user: hello\nassistant:")]
 
 
+async def test_a_call_names_its_service_level(stack: Stack, client: KottosClient) -> None:
+    stack.says("hi")
+    params = GenerationParams(ttft_s=0.5, priority=-2)
+    assert [piece async for piece in client.generate(CHAT, text="x", params=params)]
+    [submit] = await stack.worker.wait_for(Submit)
+    assert (submit.slo, submit.priority) == (Slo(0.5, 0.1), -2)
+
+
 async def test_leaving_the_loop_cancels(stack: Stack, client: KottosClient) -> None:
     stack.worker.reset()
     calling = client.generate(BASE, token_ids=[5, 6, 7])
@@ -72,6 +81,7 @@ async def test_leaving_the_loop_cancels(stack: Stack, client: KottosClient) -> N
         ({"model": BASE, "chat": [ChatMessage("user", "x")]}, ErrorCode.NO_CHAT_TEMPLATE),
         ({"model": BASE, "token_ids": [5] * 500}, ErrorCode.CONTEXT_LENGTH_EXCEEDED),
         ({"model": BASE, "text": "x", "params": GenerationParams(temperature=float("nan"))}, ErrorCode.INVALID_REQUEST),
+        ({"model": BASE, "text": "x", "params": GenerationParams(tbt_s=0.0)}, ErrorCode.INVALID_REQUEST),
     ],
 )
 async def test_refusals_say_why(client: KottosClient, asked: dict[str, object], code: ErrorCode) -> None:

@@ -1,7 +1,7 @@
 """The gateway byte by byte: refusals of what no SDK sends, headers, events, status routes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 import msgspec
@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from shared.errors import ErrorCode
 from shared.messages import Cancel, Ended, Submit
+from shared.slo import Slo
 from tests.integration.gateway_harness import ASLEEP, BASE, CHAT, CONTEXT_LENGTH, Stack, encode, open_stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -95,6 +96,11 @@ BAD_COMPLETIONS: dict[str, tuple[bytes, str | None]] = {  # body, param
     "empty stop": (completion(stop=""), "stop"),
     "too many stops": (completion(stop=["x"] * 17), "stop"),
     "wrong stop": (completion(stop=5), "stop"),
+    "ttft_s": (completion(ttft_s=0), "ttft_s"),
+    "text tbt_s": (completion(tbt_s="0.1"), "tbt_s"),
+    "tbt_s": (completion(tbt_s=1e9), "tbt_s"),
+    "priority": (completion(priority=1001), "priority"),
+    "fraction of a priority": (completion(priority=0.5), "priority"),
     "n": (completion(n=2), "n"),
     "best_of": (completion(best_of=2), "best_of"),
     "logprobs": (completion(logprobs=0), "logprobs"),
@@ -113,12 +119,57 @@ BAD_CHATS: dict[str, tuple[bytes, str | None]] = {
         chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}]),
         "messages[0].content",
     ),
+    "priority": (chat(priority=-5000), "priority"),
     "tools": (chat(tools=[{"type": "function"}]), "tools"),
     "functions": (chat(functions=[{"name": "f"}]), "functions"),
     "logprobs": (chat(logprobs=True), "logprobs"),
     "JSON output": (chat(response_format={"type": "json_object"}), "response_format"),
     "max_completion_tokens": (chat(max_completion_tokens=-1), "max_tokens"),
 }
+
+
+# --- service levels -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "of_model", "priority"),
+    [("completions", completion, Slo(10.0, 0.1), 0), ("chat/completions", chat, Slo(4.0, 0.1), 2)],
+)
+async def test_a_request_goes_with_its_models_level_but_for_what_it_asks_for(
+    stack: Stack, http: aiohttp.ClientSession, route: str, body: Callable[..., bytes], of_model: Slo, priority: int
+) -> None:
+    stack.says("ok")
+    headers = {"X-SLO-TTFT-ms": "1500", "X-SLO-TPOT-ms": "70"}
+    for asked, given in [({}, {}), ({}, headers), ({"ttft_s": 2, "priority": -7}, headers)]:
+        async with http.post(f"/v1/{route}", data=body(**asked), headers=given) as response:
+            assert response.status == 200
+    plain, by_header, by_both = await stack.worker.wait_for(Submit, 3)
+    assert (plain.slo, plain.priority) == (of_model, priority)
+    assert (by_header.slo, by_header.priority) == (Slo(1.5, 0.07), priority)
+    assert (by_both.slo, by_both.priority) == (Slo(2.0, 0.07), -7)
+
+
+@pytest.mark.parametrize("name", ["x-slo-ttft-ms", "x-slo-tpot-ms"])
+async def test_a_bad_header_is_a_400_that_names_it(http: aiohttp.ClientSession, name: str) -> None:
+    async with http.post("/v1/completions", data=completion(), headers={name: "soon"}) as response:
+        assert response.status == 400
+        assert (await error_of(response)).param == name
+
+
+async def test_the_next_attempt_has_the_same_deadlines(stack: Stack, http: aiohttp.ClientSession) -> None:
+    stack.worker.reset()
+    asked = completion(ttft_s=2, tbt_s=0.5, priority=3)
+    running = asyncio.create_task(http.post("/v1/completions", data=asked))
+    [first] = await stack.worker.wait_for(Submit)
+    await stack.worker.say(first.request_id, *encode("fox"))
+    await stack.worker.die()
+    _, second = await stack.worker.wait_for(Submit, 2)
+    assert (second.attempt, second.output) == (1, tuple(encode("fox")))
+    assert (second.slo, second.priority) == (first.slo, first.priority) == (Slo(2.0, 0.5), 3)
+    assert second.age_s >= first.age_s > 0
+    await stack.worker.say(second.request_id, ended=Ended("stop"))
+    async with await running as response:
+        assert response.status == 200
 
 
 # --- refusals -----------------------------------------------------------------------------------

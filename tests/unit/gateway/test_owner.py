@@ -13,13 +13,15 @@ from gateway.owner import Owner
 from gateway.sequence import Sequence
 from shared import subjects
 from shared.errors import ErrorCode, RequestError
-from shared.ids import RequestId
+from shared.ids import Incarnation, RequestId
 from shared.memory_bus import MemoryBroker, MemoryBus
 from shared.messages import Accepted, Cancel, EndAck, Ended, OwnerBeat, RouterBeat, Submit
+from shared.slo import ServiceLevel, Slo
 from tests.recorder import Recorder
-from tests.unit.gateway.builders import MODEL, OWNER, ROUTER, WORKER, frame, submit, tokens
+from tests.unit.gateway.builders import MODEL, OWNER, ROUTER, WORKER, beat, frame, submit, tokens
 
 R = RequestId("r")
+LEVEL = ServiceLevel(Slo(ttft_s=2.0, tbt_s=0.25), priority=-3)
 
 
 @dataclass
@@ -31,7 +33,7 @@ class Office:
 
     def open(self) -> Sequence:
         asked = submit()
-        return self.owner.open(R, MODEL, asked.prompt, asked.sampling, 0.0, self.woken.set)
+        return self.owner.open(R, MODEL, asked.prompt, asked.sampling, LEVEL, 0.0, self.woken.set)
 
     async def ended(self, sequence: Sequence) -> Ended | RequestError:
         async with asyncio.timeout(5):
@@ -108,6 +110,24 @@ async def test_a_new_router_gets_what_the_old_one_held() -> None:
         assert isinstance(first, Submit)
         assert isinstance(second, Submit)
         assert (second.request_id, second.attempt) == (first.request_id, first.attempt)
+
+
+async def test_every_attempt_counts_from_the_arrival_so_that_deadlines_stay() -> None:
+    now_s = 3.0
+    async with opened(clock=lambda: now_s) as office:
+        router = Recorder(Accepted(R, 0, ROUTER))
+        await office.bus.subscribe(subjects.ALL_REQUESTS, router)
+        office.open()  # it arrived at 0: rendering and tokenizing took 3 s
+        await router.wait_for(1)
+        await office.bus.publish(subjects.owner(OWNER), frame(1, tokens(0, 9, 9)))
+        now_s = 8.0
+        await office.bus.publish(subjects.BEAT_WORKER, beat(life=Incarnation("life-2")))
+        first, second = await router.wait_for(2)
+        assert isinstance(first, Submit) and isinstance(second, Submit)
+        assert (first.attempt, first.age_s, second.attempt, second.age_s) == (0, 3.0, 1, 8.0)
+        assert second.output == (9, 9)
+        for sent in (first, second):
+            assert (sent.slo, sent.priority) == (LEVEL.slo, LEVEL.priority)
 
 
 async def test_nothing_is_submitted_after_its_cancel() -> None:

@@ -5,6 +5,7 @@ import pytest
 from gateway import params as checks
 from shared.errors import ErrorCode, RequestError
 from shared.messages import GenerationParams, Sampling
+from shared.slo import ServiceLevel, Slo
 
 
 def complete(params: GenerationParams, *, num_prompt_tokens: int = 10, default: int | None = 16) -> Sampling:
@@ -38,6 +39,13 @@ BAD: list[tuple[str, object]] = [
     ("min_tokens", -1),
     ("seed", 2**63),
     ("seed", -(2**63) - 1),
+    ("ttft_s", 0.0),
+    ("ttft_s", math.nan),
+    ("ttft_s", 86_401.0),
+    ("tbt_s", -1.0),
+    ("tbt_s", 3_601.0),
+    ("priority", -1001),
+    ("priority", 2**70),
     ("stop", ""),
     ("stop", ["ok", ""]),
     ("stop", ["x"] * 17),
@@ -58,7 +66,8 @@ def test_a_value_out_of_range_is_refused_by_name(name: str, value: object) -> No
     ("name", "value"),
     [("temperature", 0.0), ("temperature", 2.0), ("top_p", 1.0), ("top_k", -1), ("top_k", 0), ("min_p", 1.0),
      ("presence_penalty", -2.0), ("repetition_penalty", 2.0), ("seed", -(2**63)), ("seed", 2**63 - 1),
-     ("max_tokens", 1), ("stop", ["x"] * 16), ("stop", [])],
+     ("max_tokens", 1), ("stop", ["x"] * 16), ("stop", []), ("ttft_s", 1e-6), ("ttft_s", 86_400.0), ("tbt_s", 1e-6),
+     ("tbt_s", 3_600.0), ("priority", -1000), ("priority", 1000), ("priority", 0)],
 )  # fmt: skip
 def test_the_ends_of_the_ranges_are_allowed(name: str, value: object) -> None:
     checks.check(GenerationParams(**{name: value}))  # type: ignore[arg-type]
@@ -69,6 +78,13 @@ def test_defaults_are_complete() -> None:
     assert (sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.top_k) == (16, 1.0, 1.0, 0)
     assert sampling.stop_token_ids == (7, 8)
     assert complete(GenerationParams()).seed != sampling.seed  # drawn anew
+
+
+def test_a_request_has_its_models_service_level_but_for_what_it_names() -> None:
+    of_model = ServiceLevel(Slo(3.0, 0.4), priority=5)
+    assert checks.service_level(GenerationParams(), of_model) == of_model
+    asked = GenerationParams(tbt_s=0.05, priority=0)
+    assert checks.service_level(asked, of_model) == ServiceLevel(Slo(3.0, 0.05), priority=0)
 
 
 def test_a_chat_without_max_tokens_gets_the_rest_of_the_context() -> None:
