@@ -54,6 +54,9 @@ def serve(
             help=_help("Of an emulated link to the device memory, like 2GiB/s.", "worker.link_bandwidth"),
         ),
     ] = None,
+    policy: Annotated[
+        str | None, typer.Option(metavar="NAME", help=_help("Which model runs next, by this rule.", "worker.policy"))
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help=_help("bfloat16 or float32.", "worker.dtype"))] = None,
     workers: Annotated[
         str | None, typer.Option(metavar="NUMBER", help=_help("Worker processes.", "worker.num_workers"))
@@ -88,6 +91,7 @@ def serve(
         "worker.host_memory": host_memory,
         "worker.kv_memory": kv_memory,
         "worker.link_bandwidth": link_bandwidth,
+        "worker.policy": policy,
         "worker.dtype": dtype,
         "worker.num_workers": workers,
         "slo.ttft_s": ttft,

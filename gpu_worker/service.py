@@ -24,12 +24,13 @@ from gpu_worker.kv.memory import KvRegion
 from gpu_worker.kv.store import KvStore
 from gpu_worker.memory.prefix_index import SharedBlocks
 from gpu_worker.memory.slab_pool import SlabPool
+from gpu_worker.model_choice import ModelChoice, place_of
 from gpu_worker.model_store import ModelStore
 from gpu_worker.outbox import Outbox
 from gpu_worker.roster import Roster
 from gpu_worker.scheduling.costs import guessed_costs
 from gpu_worker.scheduling.policy import Limits
-from gpu_worker.scheduling.round_robin import RoundRobin
+from gpu_worker.scheduling.select import make_policy
 from gpu_worker.served_model import ServedModel
 from gpu_worker.weights import ArenaWeights, UnifiedWeights, Weights, check_fits
 from shared import subjects
@@ -67,7 +68,7 @@ class WorkerService:
         )
         self._catalogue = open_catalogue(config)
         self._outbox = Outbox(worker, self._incarnation)
-        policy = RoundRobin()
+        policy = make_policy(worker_config.policy)
         self._roster = Roster(self._outbox, policy, worker_config.max_waiting)
         socket = worker_config.host_cache_socket
         self._cache = HostCacheClient(SocketReach(Path(socket)) if socket else ChildReach(config))
@@ -75,6 +76,9 @@ class WorkerService:
         self._kv_region, self._kv = self._make_kv(budget)
         self._weights = self._make_weights(budget)
         self._budget = budget
+        region_bytes = budget.host_bytes if budget.unified else budget.weight_bytes
+        place = place_of(worker_config.id)
+        self._choice = ModelChoice(worker_config.policy, tuple(self._catalogue), place, region_bytes)
         limits = Limits(
             max_step_tokens=worker_config.max_step_tokens,
             max_running=worker_config.max_running,
@@ -141,6 +145,7 @@ class WorkerService:
             await self._send_beat()
 
     async def _load(self, name: ModelName, entry: ModelEntry) -> None:
+        self._choice.check_own(name)
         dtype, layout = self._config.worker.dtype, self._device.layout
         await ensure_imported(entry, dtype, self._config.cache_dir)
         card, manifest = read_card(entry), read_manifest(entry, layout, dtype)
@@ -159,6 +164,7 @@ class WorkerService:
             QUANTUM_BYTES,
         )
         bound = await asyncio.to_thread(build_module, entry.folder, manifest)
+        self._choice.take(name, manifest.blob_bytes)
         executor = Executor(self._device, bound, self._kv_region, layout_of_kv)
         weights_file = entry.weights_folder(layout, dtype).absolute() / "weights.bin"
         self._store.add(name, BlobSpec(BlobId(manifest.sha256), manifest.blob_bytes, str(weights_file)))

@@ -30,6 +30,7 @@ Bytes = Annotated[int, Meta(ge=0, le=MAX_BYTES)]
 SomeBytes = Annotated[int, Meta(ge=1, le=MAX_BYTES)]
 Count = Annotated[int, Meta(ge=1, le=1 << 31)]
 Seconds = Annotated[float, Meta(gt=0, le=1e9)]
+PolicyName = Literal["round-robin", "request", "request-sjf", "static", "dedicated"]
 
 
 class ModelSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,6 +81,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_step_tokens: Count = 256  # prefill tokens of one step
     max_running: Count = 256  # sequences with KV on the device
     max_waiting: Count = 4096  # admitted sequences per worker; more are refused
+    policy: PolicyName = "round-robin"  # which model runs next
     link_bandwidth_bytes: Bytes = 0  # per second, of an emulated link to the device memory; 0: copies go between steps
     turn_steps: Count = 8  # least steps of a turn when changing models costs a copy
     host_cache_socket: str = ""  # where the host model cache of all workers listens; empty: each has its own

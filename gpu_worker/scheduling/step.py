@@ -5,8 +5,8 @@ admission does not preempt. So that models with small needs don't starve one wit
 before an earlier sequence, of whatever model, that is first in its line and has no room yet: room gathers for it.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass, replace
 from heapq import merge
 from itertools import islice
 from math import inf
@@ -31,12 +31,17 @@ class Admission:
         return -(-num_tokens // self.block_tokens)
 
 
-def admission(view: WorkerView) -> Admission:
+def unbarred_admission(view: WorkerView) -> Admission:
+    """For policies that let only one model's sequences hold KV: nobody else waits for the same room."""
     num_slots = max(0, view.limits.max_running - sum(len(model.running) for model in view.models))
-    unbarred = Admission(num_slots, (inf, inf, ""), view.limits.block_tokens)
+    return Admission(num_slots, (inf, inf, ""), view.limits.block_tokens)
+
+
+def admission(view: WorkerView) -> Admission:
+    unbarred = unbarred_admission(view)
     firsts = ((model, next(iter(model.waiting))) for model in view.models if model.waiting)
     roomless = (order_key(first) for model, first in firsts if not _has_room(first, model, unbarred))
-    return Admission(num_slots, min(roomless, default=unbarred.barrier), view.limits.block_tokens)
+    return replace(unbarred, barrier=min(roomless, default=unbarred.barrier))
 
 
 def is_runnable(model: ModelView, rules: Admission) -> bool:
@@ -47,22 +52,34 @@ def is_runnable(model: ModelView, rules: Admission) -> bool:
     return first is not None and _has_room(first, model, rules) and order_key(first) < rules.barrier
 
 
-def fill_step(model: ModelView, max_step_tokens: int, rules: Admission) -> dict[RequestId, int]:
-    """Tokens per sequence; empty only if not `is_runnable`."""
+def fill_step(
+    model: ModelView,
+    max_step_tokens: int,
+    rules: Admission,
+    *,
+    among: Container[RequestId] | None = None,
+    newcomers: Iterable[SequenceView] | None = None,
+) -> dict[RequestId, int]:
+    """Tokens per sequence; empty only if not `is_runnable`.
+
+    A policy may leave out running sequences by `among` and waiting ones by `newcomers`, which are in `order_key`'s
+    order; by default nobody is left out.
+    """
     num_tokens: dict[RequestId, int] = {}
     prefilling: list[SequenceView] = []
     budget_tokens = max_step_tokens
     num_free_blocks = model.num_free_blocks
     for sequence in model.running:
         num_free_blocks -= rules.num_new_blocks(sequence)
-        if not sequence.is_ready:
+        if not sequence.is_ready or (among is not None and sequence.request_id not in among):
             continue
         if sequence.num_tokens - sequence.num_computed_tokens == 1:
             num_tokens[sequence.request_id] = 1
         else:
             prefilling.append(sequence)
     prefilling.sort(key=order_key)
-    for sequence in merge(prefilling, _admitted(model, num_free_blocks, rules), key=order_key):
+    admitted = _admitted(model.waiting if newcomers is None else newcomers, num_free_blocks, rules)
+    for sequence in merge(prefilling, admitted, key=order_key):
         if budget_tokens == 0:
             break
         chunk = min(sequence.num_tokens - sequence.num_computed_tokens, budget_tokens)
@@ -76,9 +93,9 @@ def _has_room(sequence: SequenceView, model: ModelView, rules: Admission) -> boo
     return rules.num_slots > 0 and sequence.is_ready and has_blocks
 
 
-def _admitted(model: ModelView, num_free_blocks: int, rules: Admission) -> Iterator[SequenceView]:
-    """Waiting sequences in order, up to the first that has to wait on."""
-    for sequence in islice(model.waiting, rules.num_slots):
+def _admitted(waiting: Iterable[SequenceView], num_free_blocks: int, rules: Admission) -> Iterator[SequenceView]:
+    """In order, up to the first that has to wait on."""
+    for sequence in islice(waiting, rules.num_slots):
         num_free_blocks -= rules.num_blocks(sequence.num_tokens)
         if num_free_blocks < 0 or not sequence.is_ready or order_key(sequence) >= rules.barrier:
             return

@@ -4,15 +4,12 @@ from hypothesis import strategies as st
 from gpu_worker.scheduling.policy import WorkerView
 from gpu_worker.scheduling.round_robin import RoundRobin
 from shared.ids import RequestId
-from tests.unit.gpu_worker.scheduling.toy_worker import ToySequence, ToyWorker, limits, model, sequence
-
-
-def request(name: str, prompt: int, output: int, at: float = 0.0) -> ToySequence:
-    return ToySequence(RequestId(name), prompt, first_due_at_s=at, end_tokens=prompt + output)
+from tests.unit.gpu_worker.scheduling.toy_worker import ToyWorker, limits, model, request, sequence
 
 
 def worker(num_models: int, num_places: int, turn_steps: int = 3) -> ToyWorker:
-    return ToyWorker(RoundRobin(), limits(max_running=8, turn_steps=turn_steps), [64] * num_models, num_places)
+    bounds = limits(max_running=8, turn_steps=turn_steps)
+    return ToyWorker(RoundRobin(), bounds, [64] * num_models, num_places, keeps_turn_steps=True)
 
 
 def ran(toy: ToyWorker, num_steps: int) -> list[str]:
@@ -91,7 +88,7 @@ def test_everything_finishes_and_no_model_waits_beyond_its_turn(
 ) -> None:
     """Scarce memory, so that sequences are preempted; ToyWorker checks every step and every copy."""
     bounds = limits(max_step_tokens, max_running, turn_steps)
-    toy = ToyWorker(RoundRobin(), bounds, [64, 192, 256, 512], num_places)
+    toy = ToyWorker(RoundRobin(), bounds, [64, 192, 256, 512], num_places, keeps_turn_steps=True)
     todo = sorted((step, i) for i, (_, step, *_rest) in enumerate(requests))
     submitted: set[str] = set()
     waited: dict[str, int] = {}

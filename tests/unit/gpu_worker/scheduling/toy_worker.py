@@ -1,15 +1,17 @@
-"""A worker without torch: real pool, real waiting line, pretended steps."""
+"""A worker without torch: real pool, real waiting line, pretended steps on a virtual clock."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gpu_worker.memory.slab_pool import OutOfBlocks, ShapeClass, SlabPool
-from gpu_worker.scheduling.costs import guessed_costs
+from gpu_worker.scheduling.costs import KnownCosts, StepCosts, StepShape
 from gpu_worker.scheduling.policy import Costs, Limits, Policy, Turn, WorkerView, order_key
 from gpu_worker.scheduling.waiting import WaitingLine
 from shared.ids import ModelName, RequestId
 
 BLOCK_TOKENS = 4
+STEP_S = 0.01  # about
+COSTS = KnownCosts(StepCosts(STEP_S, STEP_S / 64, 0.0, STEP_S / 32, STEP_S / 16384), switch_s=20 * STEP_S)
 
 
 def limits(max_step_tokens: int = 8, max_running: int = 4, turn_steps: int = 3) -> Limits:
@@ -52,7 +54,7 @@ class ToyModel:
     shape: ShapeClass
     is_resident: bool = True
     last_step: int = 0
-    costs: Costs = field(default_factory=lambda: guessed_costs(1 << 20, None, unified=False))
+    costs: Costs = COSTS
     running: list[ToySequence] = field(default_factory=list)
     waiting: WaitingLine[ToySequence] = field(default_factory=WaitingLine)
 
@@ -63,6 +65,10 @@ class ToyModel:
 
 def sequence(name: str, num_tokens: int, computed: int = 0, at: float = 0.0, priority: int = 0) -> ToySequence:
     return ToySequence(RequestId(name), num_tokens, computed, at, priority)
+
+
+def request(name: str, prompt: int, output: int, at: float = 0.0, priority: int = 0) -> ToySequence:
+    return ToySequence(RequestId(name), prompt, 0, at, priority, end_tokens=prompt + output)
 
 
 def model(
@@ -84,11 +90,32 @@ def model(
     return toy
 
 
+def step_shape(shares: Iterable[tuple[ToySequence, int]]) -> StepShape:
+    decoding = [one for one, _ in shares if one.num_tokens - one.num_computed_tokens == 1]
+    prompts = [(one, n) for one, n in shares if one.num_tokens - one.num_computed_tokens > 1]
+    return StepShape(
+        len(decoding),
+        sum(one.num_tokens for one in decoding),
+        sum(n for _, n in prompts),
+        sum(n * (one.num_computed_tokens + n) for one, n in prompts),
+    )
+
+
 class ToyWorker:
     """Carries out what a policy plans, with `num_places` for weights, and checks each step against the limits."""
 
-    def __init__(self, policy: Policy, limits: Limits, block_bytes: Iterable[int], num_places: int) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        limits: Limits,
+        block_bytes: Iterable[int],
+        num_places: int,
+        *,
+        keeps_turn_steps: bool = False,  # the policy promises it
+    ) -> None:
         self.policy, self.limits, self.num_places = policy, limits, num_places
+        self.keeps_turn_steps = keeps_turn_steps
+        self.now_s = 0.0
         self.pool = SlabPool(6 * 1024, 1024, 64)
         self.models = {
             ModelName(f"m{i}"): ToyModel(ModelName(f"m{i}"), self.pool, self.pool.register(size), is_resident=False)
@@ -107,10 +134,16 @@ class ToyWorker:
         fits = -(-one.end_tokens // BLOCK_TOKENS) <= self.pool.capacity_blocks(toy.shape)
         if fits:
             toy.waiting.add(one)
-            self.policy.enter(toy.name, one, now_s=0.0)
+            self.policy.enter(toy.name, one, self.now_s)
+
+    def cancel(self, which: int, one: ToySequence) -> None:
+        toy = self.models[ModelName(f"m{which}")]
+        (toy.waiting if one in toy.waiting else toy.running).remove(one)
+        self.pool.free(toy.shape, one.blocks)
+        self.policy.leave(toy.name, one)
 
     def step(self) -> Turn | None:
-        turn = self.policy.plan(self.view(), now_s=0.0)
+        turn = self.policy.plan(self.view(), self.now_s)
         if turn is None:
             assert not any(toy.running for toy in self.models.values()), "idle while a sequence could run"
             return None
@@ -118,7 +151,9 @@ class ToyWorker:
         toy = self.models[turn.model]
         self._check(turn, toy)
         self._activate(toy)
-        for one, num_tokens in self._make_room(turn, toy):
+        ready = self._make_room(turn, toy)
+        self.now_s += toy.costs.step_s(step_shape(ready))
+        for one, num_tokens in ready:
             self._commit(toy, one, num_tokens)
         return turn
 
@@ -128,22 +163,25 @@ class ToyWorker:
         assert turn.num_tokens
         assert all(0 < count <= remaining[key] for key, count in turn.num_tokens.items())
         decoding = {one.request_id for one in toy.running if one.num_tokens - one.num_computed_tokens == 1}
-        assert list(turn.num_tokens)[: len(decoding)] == [r.request_id for r in toy.running if r.request_id in decoding]
+        num_decoding = len(decoding & turn.num_tokens.keys())
+        assert set(list(turn.num_tokens)[:num_decoding]) <= decoding, "decoding ones come first"
         assert sum(n for key, n in turn.num_tokens.items() if key not in decoding) <= self.limits.max_step_tokens
         num_admitted = len(turn.num_tokens.keys() - {one.request_id for one in toy.running})
         assert num_admitted + sum(len(m.running) for m in self.models.values()) <= self.limits.max_running
 
     def _activate(self, toy: ToyModel) -> None:
         if not toy.is_resident:
-            order = [self.models[name] for name in self.policy.turn_order(self.view(), 0.0)]
+            order = [self.models[name] for name in self.policy.turn_order(self.view(), self.now_s)]
+            assert sorted(m.name for m in order) == sorted(self.models), "the order of turns has every model once"
             residents = [m for m in order if m.is_resident]
-            if any(m.running for m in residents):
+            if self.keeps_turn_steps and any(m.running for m in residents):
                 assert self.num_steps_since_copy >= self.limits.turn_steps, "copied before its time"
             if len(residents) == self.num_places:
                 residents[-1].is_resident = False
             toy.is_resident = True
             self.num_steps_since_copy = 0
             self.copied_at_step.append(self.num_steps)
+            self.now_s += toy.costs.switch_s
         self.num_steps_since_copy += 1
         toy.last_step = self.num_steps
 

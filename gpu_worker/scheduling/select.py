@@ -1,0 +1,20 @@
+"""The policies by their names."""
+
+from typing import assert_never
+
+from gpu_worker.scheduling.policy import Policy
+from gpu_worker.scheduling.request_level import RequestLevel, first_come, shortest_job
+from gpu_worker.scheduling.round_robin import RoundRobin
+from shared.config import PolicyName
+
+
+def make_policy(name: PolicyName) -> Policy:
+    match name:
+        case "request":
+            return RequestLevel(first_come)
+        case "request-sjf":
+            return RequestLevel(shortest_job)
+        case "round-robin" | "static" | "dedicated":  # the last two: a worker takes only models that stay resident
+            return RoundRobin()
+        case unknown:
+            assert_never(unknown)
