@@ -138,7 +138,8 @@ class Loader:
                 return
             # Others go only for the very next turn, or what is evicted might be back before this is used.
             later = [name for name in self._turn_order() if name not in (model, self._in_use)]
-            placement = self._weights.place(model, blob, later if turns[0] == model else [])
+            evictable = later if turns[0] == model else []
+            placement = self._weights.place(model, blob, evictable, turns[1:])
             if placement is not None:
                 self._start(model, placement, blob, ahead=True)
         except KottosError as error:
@@ -148,7 +149,7 @@ class Loader:
 
     async def _make_place(self, model: ModelName, blob: Tensor) -> Placement:
         evictable = [name for name in self._turn_order() if name != model]
-        while (placement := self._weights.place(model, blob, evictable)) is None:
+        while (placement := self._weights.place(model, blob, evictable, self._coming_turns())) is None:
             if not self._coming:
                 raise ModelError(f"{blob.numel()} bytes of weights don't fit the device")
             for coming in list(self._coming.values()):  # what came ahead of its turn gives way

@@ -10,7 +10,8 @@ from typing import Protocol
 from torch import Tensor
 
 from gpu_worker.device.base import Device
-from gpu_worker.memory.arena import Arena, plan_eviction
+from gpu_worker.memory.arena import Arena
+from gpu_worker.memory.eviction import Place, plan_cheapest_eviction
 from shared.errors import ConfigError
 from shared.ids import ModelName
 
@@ -34,10 +35,13 @@ class Weights(Protocol):
     def resident(self, model: ModelName) -> Tensor | None:
         """[blob_bytes] uint8, device: its weights, ready to be used; None when they have to be brought in."""
 
-    def place(self, model: ModelName, blob: Tensor, evictable: Sequence[ModelName]) -> Placement | None:
+    def place(
+        self, model: ModelName, blob: Tensor, evictable: Sequence[ModelName], turns: Sequence[ModelName] = ()
+    ) -> Placement | None:
         """A place for the blob ([blob_bytes] uint8, host) of a model that has none; `settle` or `drop` follows.
 
-        Evicts from the end of `evictable`. None when it does not fit beside what must stay.
+        evictable, turns: models that may go, and others with work, whose turn comes soonest first. None when it does
+        not fit beside what must stay.
         """
 
     def settle(self, model: ModelName) -> None:
@@ -68,7 +72,9 @@ class UnifiedWeights:
     def resident(self, model: ModelName) -> Tensor | None:
         return self._blobs.get(model)
 
-    def place(self, model: ModelName, blob: Tensor, evictable: Sequence[ModelName]) -> Placement | None:
+    def place(
+        self, model: ModelName, blob: Tensor, evictable: Sequence[ModelName], turns: Sequence[ModelName] = ()
+    ) -> Placement | None:
         return Placement(blob, None)
 
     def settle(self, model: ModelName) -> None:
@@ -87,7 +93,8 @@ class ArenaWeights:
         self._arena = Arena(region.numel())
         self._placed: dict[ModelName, Tensor] = {}  # [blob_bytes] uint8, views of the region
         self._coming: set[ModelName] = set()  # placed, not settled: not to be used or evicted
-        self._former: dict[ModelName, int] = {}  # of every model ever placed: views of that address may still exist
+        # Of every model that ever had one: views of that address may still exist.
+        self._places: dict[ModelName, Place] = {}
 
     def is_resident(self, model: ModelName) -> bool:
         return model in self._placed and model not in self._coming
@@ -95,18 +102,21 @@ class ArenaWeights:
     def resident(self, model: ModelName) -> Tensor | None:
         return self._placed.get(model) if model not in self._coming else None
 
-    def place(self, model: ModelName, blob: Tensor, evictable: Sequence[ModelName]) -> Placement | None:
+    def place(
+        self, model: ModelName, blob: Tensor, evictable: Sequence[ModelName], turns: Sequence[ModelName] = ()
+    ) -> Placement | None:
         assert model not in self._placed
         num_bytes = blob.numel()
         residents = [(name, self._offset(name)) for name in evictable if self.is_resident(name)]
-        evicted = plan_eviction(self._arena, num_bytes, residents)
+        former = self._places.get(model, Place(num_bytes, None))
+        evicted = plan_cheapest_eviction(self._arena, model, self._places | {model: former}, residents, turns)
         if evicted is None:
             return None
         for name in evicted:
             self.drop(name)
-        offset = self._arena.allocate(num_bytes, self._former.get(model))
-        assert offset is not None, "plan_eviction made room"
-        self._former[model] = offset
+        offset = self._arena.allocate(num_bytes, former.last_offset)
+        assert offset is not None, "who was evicted made room"
+        self._places[model] = Place(num_bytes, offset)
         self._coming.add(model)
         base = self._placed[model] = self._region[offset : offset + num_bytes]
         return Placement(base, blob)

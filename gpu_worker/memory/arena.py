@@ -1,7 +1,7 @@
 """The weight region: one contiguous range per resident model, and whom to evict so that another fits."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from math import inf
 
@@ -29,6 +29,11 @@ class Arena:
         # [start, end), ascending; no two touch.
         self._free: list[tuple[int, int]] = [(0, self.total_bytes)] if self.total_bytes else []
         self._used: dict[int, int] = {}  # offset -> end
+
+    def copy(self) -> "Arena":
+        twin = Arena(self.total_bytes, self.align_bytes)
+        twin._free, twin._used = self._free.copy(), self._used.copy()
+        return twin
 
     def rounded(self, num_bytes: int) -> int:
         """What a range of `num_bytes` takes."""
@@ -89,20 +94,28 @@ def plan_eviction(arena: Arena, num_bytes: int, residents: Sequence[tuple[ModelN
     stay. The soonest turn among the evicted is as late as possible, then the next soonest, then they are as few.
     """
     rank_of = {offset: rank for rank, (_, offset) in enumerate(residents)}
+    choices = eviction_choices(arena, num_bytes, rank_of.keys())
+    # Ascending ranks, then inf: of a set and its superset, the set is greater.
+    best = max(([*sorted(rank_of[offset] for offset in choice), inf] for choice in choices), default=None)
+    return None if best is None else [residents[int(rank)][0] for rank in best[:-1]]
+
+
+def eviction_choices(arena: Arena, num_bytes: int, movable: Set[int]) -> Iterator[list[int]]:
+    """Offsets of neighbours that make room for `num_bytes` when they go: from each span on, as few as are enough.
+
+    `movable`: offsets of those that may go.
+    """
     spans = arena.spans()
     needed_bytes = arena.rounded(num_bytes)
-    best: list[float] | None = None  # ascending ranks, then inf: of a set and its superset, the set is greater
     for first in range(len(spans)):
         window_bytes = 0
-        ranks: list[float] = []
+        offsets: list[int] = []
         for span in spans[first:]:
             if span.used:
-                if span.offset not in rank_of:
+                if span.offset not in movable:
                     break
-                ranks.append(rank_of[span.offset])
+                offsets.append(span.offset)
             window_bytes += span.num_bytes
             if window_bytes >= needed_bytes:
-                candidate = [*sorted(ranks), inf]
-                best = candidate if best is None else max(best, candidate)
+                yield offsets
                 break
-    return None if best is None else [residents[int(rank)][0] for rank in best[:-1]]
