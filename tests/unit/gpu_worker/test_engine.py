@@ -56,7 +56,9 @@ class StubWeights:
     def resident(self, model: ModelName) -> Tensor | None:
         return torch.empty(1, dtype=torch.uint8)
 
-    def place(self, model: ModelName, blob: Tensor, evictable: Sequence[ModelName], turns: Sequence[ModelName] = ()) -> Placement:
+    def place(
+        self, model: ModelName, blob: Tensor, evictable: Sequence[ModelName], turns: Sequence[ModelName] = ()
+    ) -> Placement:
         return Placement(blob, None)
 
     def settle(self, model: ModelName) -> None:

@@ -5,7 +5,7 @@ and places newcomers by the same rule (their last place, else the first that fit
 - for all threes of models of 1 to 4 units in memory of any size, and for random fours of 1 to 6 units: we copy at most
   3 % more than the least over all of them, and at most a quarter more in any one. No optimum is claimed: a choice is
   followed through one round only, with Belady's rule for the later ones;
-- that Belady's rule alone, which is the best for equal sizes, copies more than 5 % more, at worst over 1.8 times the least.
+- that Belady's rule alone, which is the best for equal sizes, copies more than 5 % more, at worst 1.8 times the least.
 """
 
 import random
