@@ -11,6 +11,7 @@ from shared.config import Config, check_runnable
 from shared.entry import run_service
 from shared.ids import WorkerId, new_id
 from shared.machine import memory_limit_bytes
+from shared.telemetry import Registry
 
 # Each of a step's several hundred operator calls retakes the GIL: the loop's thread must give it back soon.
 _SWITCH_INTERVAL_S: Final = 0.0002
@@ -20,13 +21,15 @@ async def serve(config: Config, stopping: asyncio.Event) -> None:
     check_runnable(config, memory_limit_bytes())
     worker = WorkerId(config.worker.id or new_id("worker"))
     log.setup(worker, config.log_level)
-    bus = NatsBus(config.bus, worker)
-    service = WorkerService(config, worker, bus)
-    await bus.start()
-    try:
-        await service.run(stopping)
-    finally:
-        await bus.close()
+    bus, registry = NatsBus(config.bus, worker), Registry()
+    registry.attach(asyncio.get_running_loop())
+    with registry.serving(config.telemetry) as metrics_address:
+        service = WorkerService(config, worker, bus, registry, metrics_address)
+        await bus.start()
+        try:
+            await service.run(stopping)
+        finally:
+            await bus.close()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from gpu_worker.execution.executor import StepPart
 from gpu_worker.execution.streaming import Stream
 from gpu_worker.kv.room import Room
 from gpu_worker.kv.store import KvStore
-from gpu_worker.loader import BlobSource, Loader
+from gpu_worker.loader import BlobSource, Loader, Prefetches
+from gpu_worker.metrics import EngineMetrics
 from gpu_worker.roster import Roster
 from gpu_worker.scheduling.policy import Limits, Policy, Turn, WorkerView
 from gpu_worker.sequence import Sequence
@@ -48,6 +49,10 @@ class Planned:
 
     sequence: Sequence
     num_tokens: int
+
+    @property
+    def is_decode(self) -> bool:
+        return self.num_tokens == 1 and self.sequence.num_output_tokens > 0
 
     def step_part(self) -> StepPart:
         sequence = self.sequence
@@ -78,6 +83,7 @@ class Engine:
         blobs: HeldBlobs,
         device: Device,
         clock: Callable[[], float],
+        metrics: EngineMetrics,
     ) -> None:
         self._bus = bus
         self._roster = roster
@@ -87,6 +93,7 @@ class Engine:
         self._room = Room(roster.models, kv)
         self._blobs = blobs
         self._clock = clock
+        self._metrics = metrics
         self._inbox: deque[Inbound] = deque()
         self._wake = asyncio.Event()
         self._num_steps = 0
@@ -95,6 +102,10 @@ class Engine:
         self._switches = Switches(worker, clock)
         self._device_thread = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._loader = Loader(device, weights, blobs, roster.models, self._turn_order, self._on_device, clock)
+
+    @property
+    def prefetches(self) -> Prefetches:
+        return self._loader.prefetches
 
     def receive(self, message: Inbound) -> None:
         """From the bus's callbacks, in the loop's thread."""
@@ -168,6 +179,7 @@ class Engine:
             self._beats_counted_at_s = now_s
             if self._bus.connected:
                 self._roster.count_missed_beats()
+        self._metrics.note_work(self._roster.models, now_s)
 
     def _turn_order(self) -> list[ModelName]:
         return self._policy.turn_order(self._view(), self._clock())
@@ -183,6 +195,7 @@ class Engine:
     async def _activate(self, model: ServedModel) -> Stream | None:
         """Points the model's parameters at its weights, which may still be on their way: then by the stream."""
         decided_at_s = self._clock()
+        self._metrics.took_turn(model.name, decided_at_s)
         arrival = await self._loader.bring(model.name)
         if arrival.kind in ("copied", "streamed"):
             self._num_steps_since_copy = 0
@@ -198,7 +211,11 @@ class Engine:
         parts = [part.step_part() for part in planned]
         self._num_steps_since_copy += 1
         self._loader.prefetch()
-        return await self._on_device(lambda: model.executor.step(parts, stream))
+        tokens = await self._on_device(lambda: model.executor.step(parts, stream))
+        num_decode = sum(part.is_decode for part in planned)
+        num_prefill = sum(part.num_tokens for part in planned) - num_decode
+        self._metrics.stepped(model.name, num_prefill, num_decode, self._clock() - now_s)
+        return tokens
 
     def _commit(self, planned: list[Planned], tokens: list[int | None]) -> None:
         now_s = self._clock()
@@ -211,6 +228,7 @@ class Engine:
         for owner, frame in self._roster.outbox.drain():
             await self._publish(subjects.owner(owner), frame)
         for event in self._switches.drain():
+            self._metrics.switched(event)
             await self._publish(subjects.EVENT_MODEL_SWITCHED, event)
 
     async def _publish(self, subject: str, message: Message) -> None:

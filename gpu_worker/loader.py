@@ -63,6 +63,15 @@ class _Coming:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+@dataclass(slots=True)
+class Prefetches:
+    """Models brought in ahead of their turn, since the start."""
+
+    num_started: int = 0
+    num_used: int = 0  # when their turn came they were there, or on their way
+    num_wasted: int = 0  # they gave way before it
+
+
 class Loader:
     def __init__(
         self,
@@ -81,6 +90,7 @@ class Loader:
         self._turn_order = turn_order  # soonest first
         self._on_device = on_device  # runs what takes long, while no step runs
         self._clock = clock
+        self.prefetches = Prefetches()
         self._coming: dict[ModelName, _Coming] = {}
         self._prefetched: dict[ModelName, CopyTime] = {}  # resident, and not used since
         self._in_use: ModelName | None = None  # whose step runs or comes next: never evicted
@@ -91,6 +101,9 @@ class Loader:
         self._in_use = model
         copy_time = self._prefetched.pop(model, None)  # or it was evicted before its turn
         base = self._weights.resident(model)
+        if copy_time is not None:
+            self.prefetches.num_used += base is not None
+            self.prefetches.num_wasted += base is None
         if base is not None:
             return Arrival(base, "prefetched" if copy_time else "resident", copy_time=copy_time)
         coming = self._coming.get(model)
@@ -101,6 +114,7 @@ class Loader:
                 await self._copy(model, placement)
                 return Arrival(placement.base, "copied")
             coming = self._start(model, placement, blob, ahead=False)
+        self.prefetches.num_used += coming.ahead
         coming.transfer.hurry()
         return Arrival(coming.placement.base, "streamed", Stream(coming.transfer, coming.blob), coming.copy_time)
 
@@ -169,6 +183,7 @@ class Loader:
         assert self._device.copies is not None
         order = self._order(model)
         assert order is not None
+        self.prefetches.num_started += ahead
         copy_time = CopyTime(self._clock())
         transfer = self._device.copies.start(order.pieces(placement.base, blob), urgent=not ahead)
         coming = self._coming[model] = _Coming(placement, blob, transfer, ahead, copy_time)
@@ -184,6 +199,7 @@ class Loader:
             if coming.ahead and model != self._in_use:
                 self._prefetched[model] = coming.copy_time
         else:
+            self.prefetches.num_wasted += coming.ahead and model != self._in_use
             self._weights.drop(model)
         coming.ended.set()
 

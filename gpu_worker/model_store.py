@@ -31,6 +31,7 @@ class ModelStore:
 
     def __init__(self, cache: BlobCache, on_released: Callable[[ModelName], None]) -> None:
         """on_released: this model's blob goes now, nothing may view it any more."""
+        self.num_misses = 0
         self._cache = cache
         self._on_released = on_released
         self._specs: dict[ModelName, BlobSpec] = {}
@@ -45,6 +46,9 @@ class ModelStore:
 
     def __contains__(self, model: ModelName) -> bool:
         return model in self._specs and self._specs[model].id in self._blobs
+
+    def blob_bytes(self, model: ModelName) -> int:
+        return self._specs[model].num_bytes
 
     def get(self, model: ModelName) -> Tensor | None:
         """[blob_bytes] uint8, host, for use now; None when the host model cache has to be asked."""
@@ -64,6 +68,7 @@ class ModelStore:
             return cached
         if model not in self._specs:
             raise ModelError(f"model {model!r} is not imported")
+        self.num_misses += 1
         blob = await self._get(model, preload=False)
         assert blob is not None, "only preloading finds no room"
         return blob

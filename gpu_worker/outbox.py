@@ -25,6 +25,7 @@ class Outbox:
     """Plain bookkeeping; the engine publishes what `drain` yields."""
 
     def __init__(self, worker: WorkerId, incarnation: Incarnation, max_retained: int = 4096) -> None:
+        self.num_frames = 0
         self._worker = worker
         self._incarnation = incarnation
         self._max_retained = max_retained
@@ -76,6 +77,7 @@ class Outbox:
             for part in _split(entries):
                 number = self._last_frames.pop(owner, 0) + 1
                 self._last_frames[owner] = number
+                self.num_frames += 1
                 yield owner, Frame(self._worker, self._incarnation, number, tuple(part))
         while len(self._last_frames) > _MAX_OWNERS:
             self._last_frames.popitem(last=False)

@@ -31,6 +31,7 @@ class ServedModel:
         self.max_sequence_tokens = max_sequence_tokens  # context length or KV pool, whichever is less
         self.costs = costs
         self.last_step = 0
+        self.num_preemptions = 0
         self.waiting: WaitingLine[Sequence] = WaitingLine()
         self._running: dict[RequestId, Sequence] = {}
         self.kv = kv
@@ -66,6 +67,7 @@ class ServedModel:
         """Back to the waiting line; its KV goes to host memory, or is computed again where that is full."""
         del self._running[sequence.request_id]
         sequence.num_preemptions += 1
+        self.num_preemptions += 1
         if self.kv.swap_out(self.shape, sequence):
             sequence.num_swaps += 1
         else:

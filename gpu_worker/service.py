@@ -25,6 +25,7 @@ from gpu_worker.kv.store import KvStore
 from gpu_worker.memory.prefix_index import SharedBlocks
 from gpu_worker.memory.slab_pool import SlabPool
 from gpu_worker.model_choice import ModelChoice, place_of
+from gpu_worker.metrics import EngineMetrics, Watched, watch
 from gpu_worker.model_store import ModelStore
 from gpu_worker.outbox import Outbox
 from gpu_worker.roster import Roster
@@ -41,6 +42,7 @@ from shared.errors import BusError, KottosError, ModelError
 from shared.ids import Incarnation, ModelName, WorkerId, new_id
 from shared.machine import memory_limit_bytes, num_cores
 from shared.messages import AnyMessage, Assign, Cancel, EndAck, ModelLoad, OwnerBeat, Resend, WorkerBeat
+from shared.telemetry import Registry
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +53,19 @@ QUANTUM_BYTES: Final = 4096  # of KV block ids
 class WorkerService:
     """Models become available one by one as they are imported and built."""
 
-    def __init__(self, config: Config, worker: WorkerId, bus: Bus) -> None:
+    def __init__(
+        self,
+        config: Config,
+        worker: WorkerId,
+        bus: Bus,
+        registry: Registry | None = None,  # None: nobody reads what is measured
+        metrics_address: str = "",  # host:port where the registry is read, for whoever hears the beats
+    ) -> None:
+        registry = registry or Registry()
         self._config = config
         self._worker = worker
         self._bus = bus
+        self._metrics_address = metrics_address
         self._incarnation = Incarnation(new_id("life"))
         self._failed: dict[ModelName, str] = {}  # reasons
         self._num_beats = 0
@@ -87,8 +98,9 @@ class WorkerService:
         )
         self._engine = Engine(
             worker, bus, self._roster, policy, limits, self._kv, self._weights, self._store, self._device,
-            time.monotonic,
+            time.monotonic, EngineMetrics(registry),
         )  # fmt: skip
+        watch(registry, Watched(self._roster.models, self._kv, self._store, self._outbox, self._engine.prefetches, bus))
 
     def _make_kv(self, budget: Budget) -> tuple[Tensor, KvStore]:
         """The KV region of the device, and what lies in it and in the host's."""
@@ -205,6 +217,7 @@ class WorkerService:
             kv_used_bytes=self._kv.device_used_bytes,
             kv_total_bytes=self._kv.device_total_bytes,
             last_frames=self._outbox.last_frames,
+            metrics_address=self._metrics_address,
         )
 
     def _model_load(self, name: ModelName) -> ModelLoad:

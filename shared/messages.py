@@ -182,6 +182,7 @@ class WorkerBeat(Message, frozen=True):
     kv_total_bytes: int
     last_frames: dict[OwnerId, int]  # number of the newest frame per owner
     draining: bool = False
+    metrics_address: str = ""  # host:port; empty: its metrics can't be read
 
 
 class OwnerBeat(Message, frozen=True):

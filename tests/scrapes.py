@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 def samples(text: bytes) -> dict[str, float]:
-    """By name and label values: name{a,b}."""
+    """By name and label values, in the order of their labels' names: name{a,b}."""
     found = {}
     for family in text_string_to_metric_families(text.decode()):
         for sample in family.samples:

@@ -8,15 +8,16 @@ content and kept after their sequences, in both memories.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
 from gpu_worker.device.base import Device, Event
 from gpu_worker.kv.claims import Claims
+from gpu_worker.kv.counts import SIDES, KvCounts
 from gpu_worker.kv.demotion import Demotion
 from gpu_worker.kv.memory import Copies, KvRegion
-from gpu_worker.memory.prefix_index import BlockKey, extend_chain
+from gpu_worker.memory.prefix_index import BlockKey, SharedBlocks, extend_chain
 from gpu_worker.memory.slab_pool import OutOfBlocks, ShapeClass
 from gpu_worker.sequence import Sequence
 
@@ -47,7 +48,8 @@ class KvStore:
         self._on_device = on_device
         self._in_host = in_host
         self._block_tokens = device.block_tokens
-        self._copies = Copies(device)
+        self.counts = KvCounts()
+        self._copies = Copies(device, in_host, self.counts)
         self._demotion = Demotion(on_device, in_host, self._copies)
         self._claims = Claims()
         self._moves: list[_Move] = []  # at most one of a sequence; bounded by the blocks that there are
@@ -76,6 +78,9 @@ class KvStore:
     @property
     def device_total_bytes(self) -> int:
         return self._on_device.blocks.total_bytes
+
+    def sides(self) -> Iterable[tuple[str, SharedBlocks]]:
+        return zip(SIDES, (self._on_device.blocks, self._in_host.blocks), strict=True)
 
     def num_free_blocks(self, shape: ShapeClass) -> int:
         """On the device, for newcomers: none while a running sequence waits for room."""
@@ -133,6 +138,9 @@ class KvStore:
             return False
         if not sequence.num_preemptions:
             sequence.num_cached_tokens = min(num_known, sequence.num_prompt_tokens)
+            self.counts.num_queried_tokens += sequence.num_prompt_tokens
+            self.counts.num_cached_tokens += sequence.num_cached_tokens
+        self.counts.swaps["device"] += is_swapped
         sequence.num_computed_tokens = num_known
         sequence.num_published_blocks = len(found)
         block_ids = [*found, *fresh]
@@ -163,6 +171,7 @@ class KvStore:
             host.free(found)
             return False
         self._claims.settle(sequence)
+        self.counts.swaps["host"] += 1
         host_blocks, block_ids = [*found, *fresh], sequence.block_ids
         if fresh:
             pairs = list(zip(fresh, block_ids[len(found) : num_blocks], strict=True))

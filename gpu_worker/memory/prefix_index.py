@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final, NewType
 
-from gpu_worker.memory.slab_pool import OutOfBlocks, ShapeClass, SlabPool
+from gpu_worker.memory.slab_pool import OutOfBlocks, PoolStats, ShapeClass, SlabPool
 from shared.ids import ModelName
 
 BlockKey = NewType("BlockKey", bytes)
@@ -75,6 +75,12 @@ class SharedBlocks:
     @property
     def kept_bytes(self) -> int:
         return self._pool.used_bytes - self.used_bytes
+
+    def stats(self) -> PoolStats:
+        return self._pool.stats()
+
+    def slabs_by_class(self) -> list[tuple[ShapeClass, int]]:
+        return self._pool.slabs_by_class()
 
     def register(self, block_bytes: int) -> ShapeClass:
         shape = self._pool.register(block_bytes)

@@ -41,6 +41,11 @@ class PoolStats:
     num_slabs: int
     num_free_slabs: int
 
+    @property
+    def fragmentation(self) -> float:
+        """Bytes of taken slabs that are in no live block, of all."""
+        return (self.held_bytes - self.used_bytes) / self.total_bytes if self.total_bytes else 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class SparseSlab:
@@ -64,6 +69,7 @@ class _PartlyUsed:
 
     def __init__(self, shape: ShapeClass) -> None:
         self.num_free_blocks = 0
+        self.num_slabs = 0  # of the class, full ones included
         self._slabs: list[dict[int, None]] = [{} for _ in range(shape.blocks_per_slab + 1)]  # index: free blocks
         self._present = 0  # bit n: _slabs[n] is not empty
 
@@ -153,6 +159,7 @@ class SlabPool:
                 self._partly[shape].move(number, len(slab.free) - 1, len(slab.free))
             else:
                 self._partly[shape].move(number, len(slab.free) - 1, 0)
+                self._partly[shape].num_slabs -= 1
                 del self._slabs[number]
                 insort(self._free_slabs, number)
 
@@ -192,6 +199,10 @@ class SlabPool:
             num_free_slabs=len(self._free_slabs),
         )
 
+    def slabs_by_class(self) -> list[tuple[ShapeClass, int]]:
+        """How many slabs each registered class has."""
+        return [(shape, partly.num_slabs) for shape, partly in self._partly.items()]
+
     def _take_slab(self, shape: ShapeClass) -> int:
         number = self._free_slabs.pop()
         first = number * self._quanta_per_slab
@@ -199,6 +210,7 @@ class SlabPool:
         ids = range(first, first + shape.blocks_per_slab * quanta_per_block, quanta_per_block)
         self._slabs[number] = _Slab(shape, free=list(reversed(ids)), used=set())
         self._partly[shape].move(number, 0, shape.blocks_per_slab)
+        self._partly[shape].num_slabs += 1
         return number
 
     def _take_blocks(self, number: int, num_wanted: int) -> list[int]:

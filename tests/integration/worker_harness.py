@@ -33,6 +33,7 @@ from shared.messages import (
     Submit,
     WorkerBeat,
 )
+from shared.telemetry import Registry
 
 WORKER = WorkerId("worker-0")
 OWNER = OwnerId("owner-0")
@@ -109,6 +110,7 @@ class Harness:
         self.frames: list[Frame] = []
         self.switches: list[ModelSwitched] = []
         self.beat: WorkerBeat | None = None
+        self.registry = Registry()
         self.acknowledge = True
         self._beats: asyncio.Condition = asyncio.Condition()
         self._num_assigned = 0
@@ -215,7 +217,7 @@ async def running_worker(config: Config, *, owner_beats: bool = True) -> AsyncIt
     harness = Harness(bus, broker)
     for subject in (subjects.owner(OWNER), subjects.BEAT_WORKER, subjects.EVENT_MODEL_SWITCHED):
         await bus.subscribe(subject, harness.on_message)
-    service = WorkerService(config, WORKER, worker_bus)
+    service = WorkerService(config, WORKER, worker_bus, harness.registry)
     tasks = [asyncio.create_task(service.run(asyncio.Event()))]
     if owner_beats:
         tasks.append(asyncio.create_task(_beat(bus)))

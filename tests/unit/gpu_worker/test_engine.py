@@ -14,6 +14,7 @@ from gpu_worker.device.cpu import CpuDevice
 from gpu_worker.engine import Engine
 from gpu_worker.execution.executor import Executor, StepPart
 from gpu_worker.memory.slab_pool import SlabPool
+from gpu_worker.metrics import EngineMetrics
 from gpu_worker.outbox import Outbox
 from gpu_worker.roster import Roster
 from gpu_worker.scheduling.policy import Limits
@@ -25,6 +26,7 @@ from shared import subjects
 from shared.ids import ModelName, RequestId
 from shared.memory_bus import MemoryBroker
 from shared.messages import AnyMessage, Frame, SequenceTokens
+from shared.telemetry import Registry
 from tests.unit.gpu_worker.stand_ins import BLOCK_TOKENS, COSTS, LIFE, OWNER, WORKER, assign, cancel, kv_store
 
 Step = Callable[[Sequence[StepPart]], list[int | None]]
@@ -101,7 +103,7 @@ class Running:
         limits = Limits(max_step_tokens=8, max_running=4, turn_steps=2, block_tokens=BLOCK_TOKENS)
         self.engine = Engine(
             WORKER, self.bus, self.roster, policy, limits, kv, weights, weights, CpuDevice(unified=True),
-            clock=lambda: float(next(seconds)),
+            clock=lambda: float(next(seconds)), metrics=EngineMetrics(Registry()),
         )  # fmt: skip
         for name, step in steps.items():
             executor = cast(Executor, cast(Any, StubExecutor(step)))
