@@ -1,10 +1,9 @@
 """One run: requests through a worker, and how they fared."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gpu_worker.scheduling.policy import Policy
-from shared.ids import ModelName
 from simulator.attainment import Attainment, attainment
 from simulator.sequence import SimulatedSequence
 from simulator.worker import Activity, SimulatedWorker, WorkerSpec
@@ -32,14 +31,10 @@ class Outcome:
     activities: tuple[Activity, ...]  # of each worker
 
 
-# From the models that the worker has; a fresh one for each run.
-PolicyMaker = Callable[[Sequence[ModelName]], Policy]
-
-
-def simulate(spec: WorkerSpec, make_policy: PolicyMaker, workload: Workload, window: Window, seed: int) -> Outcome:
-    """Requests for models that the worker has not are refused: their tokens never come."""
+def simulate(spec: WorkerSpec, policy: Policy, workload: Workload, window: Window, seed: int) -> Outcome:
+    """policy: a fresh one. Requests for models that the worker has not are refused: their tokens never come."""
     requests = workload.requests(window.total_s(workload.slo.ttft_s), seed)
-    worker = SimulatedWorker(spec, make_policy(list(model.name for model in spec.models)))
+    worker = SimulatedWorker(spec, policy)
     sequences = [SimulatedSequence(request) for request in requests if request.model in worker.models]
     arrivals = [(s.first_due_at_s - workload.slo.ttft_s, s) for s in sequences]
     worker.run(arrivals, last_due_at_s(window.measured(requests)))

@@ -33,7 +33,6 @@ class WorkerSpec:
     kv_bytes: int = 1 << 30
     slab_bytes: int = 4 << 20
     loop_s: float = 0.0002  # between two steps, the device idle
-    beside_steps: bool = True  # copies of weights run beside steps; otherwise they take the device
 
 
 @dataclass(slots=True)
@@ -66,7 +65,7 @@ class SimulatedWorker:
         self.models = {model.name: self._model(model, weights) for model in spec.models}
         self._room = Room(self.models, self._kv)
         self._loader = SimulatedLoader(
-            self._link, weights, self.models, self._turn_order, beside_steps=spec.beside_steps
+            self._link, weights, self.models, self._turn_order, beside_steps=spec.limits.copies_beside_steps
         )
         self._now_s = 0.0
         self._num_steps_since_copy = spec.limits.turn_steps

@@ -32,7 +32,7 @@ def worker(
 ) -> SimulatedWorker:
     costs = StepCosts(base_s=STEP_S, prefill_s=0.0, pair_s=0.0, decode_s=0.0, context_s=0.0)
     models = [ModelSpec(name(i), costs, BLOB_BYTES, KV_TOKEN_BYTES) for i in range(num_models)]
-    limits = Limits(max_step_tokens=64, max_running=max_running, turn_steps=turn_steps, block_tokens=BLOCK_TOKENS)
+    limits = Limits(64, max_running, turn_steps, BLOCK_TOKENS, copies_beside_steps=beside_steps)
     spec = WorkerSpec(
         models,
         num_places,
@@ -41,7 +41,6 @@ def worker(
         kv_bytes=kv_bytes,
         slab_bytes=BLOCK_TOKENS * KV_TOKEN_BYTES,
         loop_s=0.0,
-        beside_steps=beside_steps,
     )
     return SimulatedWorker(spec, policy or RoundRobin())
 
