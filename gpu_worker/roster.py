@@ -64,7 +64,7 @@ class Roster:
             self._refuse(submit, ended)
             return
         assert model is not None
-        sequence = Sequence(submit, now_s)
+        sequence = Sequence(submit, now_s, model.content_id)
         self._sequences[submit.request_id] = sequence
         self._model_of[submit.request_id] = model
         model.waiting.add(sequence)

@@ -39,7 +39,8 @@ class Sequence:
         "token_ids",
     )
 
-    def __init__(self, submit: Submit, now_s: float) -> None:
+    def __init__(self, submit: Submit, now_s: float, content_id: str = "") -> None:
+        """content_id: what KV depends on besides tokens and salt; without one the model's name stands for it."""
         self.request_id: RequestId = submit.request_id
         self.attempt = submit.attempt
         self.owner: OwnerId = submit.owner
@@ -50,7 +51,7 @@ class Sequence:
         self.num_computed_tokens = 0
         self.block_ids: list[int] = []  # of the device
         self.host_block_ids: list[int] = []
-        self.root_key = root_key(submit.model, submit.cache_salt)
+        self.root_key = root_key(content_id or submit.model, submit.cache_salt)
         self.block_keys: list[BlockKey] = []  # of its full blocks, as far as somebody asked
         self.num_published_blocks = 0  # of block_ids, the first ones: others may use them
         self.num_cached_tokens = 0  # of the prompt: their KV was there when it came

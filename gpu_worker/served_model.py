@@ -24,12 +24,14 @@ class ServedModel:
         weights: Weights,
         max_sequence_tokens: int,
         costs: Costs,
+        content_id: str = "",
     ) -> None:
         self.name = name
         self.executor = executor
         self.shape = shape
         self.max_sequence_tokens = max_sequence_tokens  # context length or KV pool, whichever is less
         self.costs = costs
+        self.content_id = content_id or name  # equal: equal tokens have equal KV
         self.last_step = 0
         self.num_preemptions = 0
         self.waiting: WaitingLine[Sequence] = WaitingLine()

@@ -184,7 +184,10 @@ class WorkerService:
         max_tokens = min(card.context_length, self._kv.capacity_blocks(shape) * self._device.block_tokens)
         link = self._config.worker.link_bandwidth_bytes or None
         costs = guessed_costs(manifest.blob_bytes, link, unified=self._budget.unified)
-        self._roster.models[name] = ServedModel(name, executor, shape, self._kv, self._weights, max_tokens, costs)
+        content_id = f"{entry.folder.name}:{manifest.sha256}"  # weights and texts may change under one name
+        self._roster.models[name] = ServedModel(
+            name, executor, shape, self._kv, self._weights, max_tokens, costs, content_id
+        )
         log.info("model %s is ready: %d MiB of weights", name, manifest.blob_bytes >> 20)
 
     def _on_released(self, name: ModelName) -> None:

@@ -16,15 +16,14 @@ from hashlib import blake2b
 from typing import Final, NewType
 
 from gpu_worker.memory.slab_pool import OutOfBlocks, PoolStats, ShapeClass, SlabPool
-from shared.ids import ModelName
 
 BlockKey = NewType("BlockKey", bytes)
 _KEY_BYTES: Final = 16
 
 
-def root_key(model: ModelName, salt: str) -> BlockKey:
-    """Where chains of this model begin; those of another salt are never shared."""
-    return BlockKey(blake2b(f"{len(model)}:{model}{salt}".encode(), digest_size=_KEY_BYTES).digest())
+def root_key(content_id: str, salt: str) -> BlockKey:
+    """Where chains of a model with this content begin; those of another salt are never shared."""
+    return BlockKey(blake2b(f"{len(content_id)}:{content_id}{salt}".encode(), digest_size=_KEY_BYTES).digest())
 
 
 def extend_chain(keys: list[BlockKey], root: BlockKey, token_ids: Sequence[int], block_tokens: int) -> None:

@@ -272,3 +272,9 @@ def test_the_last_assignment_is_remembered_even_if_refused(worker: Worker) -> No
     worker.roster.assign(assign("b", number=7, model="unknown"), now_s=1.0)
     assert (worker.roster.last_router, worker.roster.last_assignment) == ("router", 7)
     assert worker.roster.outbox.last_frames.get(OWNER) is None
+
+
+def test_a_model_that_came_back_with_other_weights_shares_no_kv_with_the_former_one(worker: Worker) -> None:
+    first, second = worker.assign("first"), worker.assign("second")
+    worker.model.content_id = "other weights"
+    assert first.root_key == second.root_key != worker.assign("third").root_key
