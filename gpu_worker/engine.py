@@ -127,6 +127,7 @@ class Engine:
             while True:
                 self._wake.clear()
                 self._collect()
+                await self._kv.compaction.advance(self._on_device)
                 turn = self._policy.plan(self._view(), self._clock())
                 if turn is not None:
                     await self._take(turn)

@@ -14,8 +14,10 @@ from enum import Enum
 
 from gpu_worker.device.base import Device, Event
 from gpu_worker.kv.claims import Claims
+from gpu_worker.kv.compaction import Compaction
 from gpu_worker.kv.counts import SIDES, KvCounts
 from gpu_worker.kv.demotion import Demotion
+from gpu_worker.kv.holders import Holders
 from gpu_worker.kv.memory import Copies, KvRegion
 from gpu_worker.memory.prefix_index import BlockKey, SharedBlocks, extend_chain
 from gpu_worker.memory.slab_pool import OutOfBlocks, ShapeClass
@@ -52,6 +54,8 @@ class KvStore:
         self._copies = Copies(device, in_host, self.counts)
         self._demotion = Demotion(on_device, in_host, self._copies)
         self._claims = Claims()
+        self._holders = Holders()
+        self.compaction = Compaction(on_device, device, self._holders)
         self._moves: list[_Move] = []  # at most one of a sequence; bounded by the blocks that there are
 
     def open(self, on_moved: Callable[[], None]) -> None:
@@ -99,6 +103,7 @@ class KvStore:
             if isinstance(block_ids, OutOfBlocks):
                 return False
             sequence.block_ids += block_ids
+            self._holders.add(sequence, block_ids)
         self._claims.settle(sequence)
         return True
 
@@ -152,6 +157,7 @@ class KvStore:
         else:
             host.free(host_blocks)
             sequence.block_ids, sequence.host_block_ids = block_ids, []
+            self._holders.add(sequence, block_ids)
         return True
 
     def swap_out(self, shape: ShapeClass, sequence: Sequence) -> bool:
@@ -173,6 +179,7 @@ class KvStore:
         self._claims.settle(sequence)
         self.counts.swaps["host"] += 1
         host_blocks, block_ids = [*found, *fresh], sequence.block_ids
+        self._holders.remove(sequence, block_ids)
         if fresh:
             pairs = list(zip(fresh, block_ids[len(found) : num_blocks], strict=True))
             event = self._copies.start(self._in_host, self._on_device, shape, pairs)
@@ -190,6 +197,7 @@ class KvStore:
             move.sequence = None
         else:
             self._publish(sequence)
+            self._holders.remove(sequence, sequence.block_ids)
             self._on_device.blocks.free(sequence.block_ids)
             self._in_host.blocks.free(sequence.host_block_ids)
         _forget(sequence)
@@ -226,6 +234,7 @@ class KvStore:
             sequence.is_ready = True
         if sequence is not None and move.kept is Side.DEVICE:
             sequence.block_ids = move.device_blocks
+            self._holders.add(sequence, move.device_blocks)
         else:
             device.free(move.device_blocks)
         if sequence is not None and move.kept is Side.HOST:
@@ -245,7 +254,11 @@ class KvStore:
         keys = self._keys(sequence, sequence.num_computed_tokens)
         for index in range(sequence.num_published_blocks, num_full):
             block_id = sequence.block_ids[index]
-            sequence.block_ids[index] = self._on_device.blocks.publish(block_id, keys[index])
+            known = self._on_device.blocks.publish(block_id, keys[index])
+            if known != block_id:
+                sequence.block_ids[index] = known
+                self._holders.remove(sequence, [block_id])
+                self._holders.add(sequence, [known])
         sequence.num_published_blocks = num_full
 
     def _keys(self, sequence: Sequence, num_tokens: int) -> list[BlockKey]:

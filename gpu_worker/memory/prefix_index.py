@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final, NewType
 
-from gpu_worker.memory.slab_pool import OutOfBlocks, PoolStats, ShapeClass, SlabPool
+from gpu_worker.memory.compaction import choose_slab
+from gpu_worker.memory.slab_pool import OutOfBlocks, ShapeClass, SlabPool, SparseSlab
 
 BlockKey = NewType("BlockKey", bytes)
 _KEY_BYTES: Final = 16
@@ -58,7 +59,7 @@ class SharedBlocks:
         self._keep = keep
         self._blocks: dict[int, _Block] = {}  # by id: used and kept ones
         self._by_key: dict[BlockKey, int] = {}
-        self._kept: OrderedDict[int, None] = OrderedDict()  # oldest first
+        self._kept: OrderedDict[BlockKey, None] = OrderedDict()  # oldest first
         self._in_use: dict[ShapeClass, _InUse] = {}
         self._used_in_slab: dict[int, int] = {}  # slab -> its used blocks, if any
         self.used_bytes = 0  # by sequences
@@ -101,7 +102,7 @@ class SharedBlocks:
         if num_blocks > num_free:
             return OutOfBlocks(needed=num_blocks, free=num_free)
         while self._pool.num_free_blocks(shape) < num_blocks:
-            self._forget(next(iter(self._kept)))
+            self._forget(self._by_key[next(iter(self._kept))])
         block_ids = self._pool.allocate(shape, num_blocks)
         assert not isinstance(block_ids, OutOfBlocks), "room was made"
         for block_id in block_ids:
@@ -119,9 +120,10 @@ class SharedBlocks:
             if block.num_users:
                 continue
             self._unpin(block_id, block.shape)
-            self._kept[block_id] = None
             if block.key is None:
                 self._forget(block_id)
+            else:
+                self._kept[block.key] = None
 
     def publish(self, block_id: int, key: BlockKey) -> int:
         """A used block is full: others may use it. Returns the one to use: of two with equal content, one stays."""
@@ -153,36 +155,69 @@ class SharedBlocks:
     def oldest_kept(self, num_blocks: int) -> list[tuple[int, BlockKey, ShapeClass]]:
         """The kept blocks that would go next, all of one class: (block, key, class)."""
         oldest: list[tuple[int, BlockKey, ShapeClass]] = []
-        for block_id in self._kept:
-            block = self._blocks[block_id]
-            assert block.key is not None
-            if len(oldest) == num_blocks or (oldest and oldest[0][2] != block.shape):
+        for key in self._kept:
+            block_id = self._by_key[key]
+            shape = self._blocks[block_id].shape
+            if len(oldest) == num_blocks or (oldest and oldest[0][2] != shape):
                 break
-            oldest.append((block_id, block.key, block.shape))
+            oldest.append((block_id, key, shape))
         return oldest
 
     def drop(self, block_id: int) -> None:
         """One user less, and where it was the last the block is not kept."""
         self.free([block_id])
-        if block_id in self._kept:
+        if block_id in self._blocks and not self._blocks[block_id].num_users:
             self._forget(block_id)
 
     def use(self, block_id: int) -> None:
         """One user more, of a block that is used or kept."""
         self._use(block_id)
 
+    def num_users(self, block_id: int) -> int:
+        return self._blocks[block_id].num_users
+
+    # --- moves ----------------------------------------------------------------------------------
+
+    def slab_to_empty(self) -> SparseSlab | None:
+        return choose_slab(self._pool.stats(), self._pool.sparse_slabs())
+
+    def blocks_in(self, slab: int) -> list[int]:
+        """Used and kept ones."""
+        return self._pool.blocks_in(slab)
+
+    def reserve_beside(self, slab: SparseSlab, num_blocks: int) -> list[int]:
+        """Places for blocks of this slab in others of its class; `move` or `cancel_reserved` follows."""
+        return self._pool.allocate_beside(slab, num_blocks)
+
+    def cancel_reserved(self, shape: ShapeClass, block_ids: Iterable[int]) -> None:
+        self._pool.free(shape, block_ids)
+
+    def move(self, block_id: int, new_id: int) -> None:
+        """What lay in a used or kept block lies in a reserved one now: its key, its users and its age stay."""
+        block = self._blocks[new_id] = self._blocks.pop(block_id)
+        if block.key is not None:
+            self._by_key[block.key] = new_id
+        if block.num_users:
+            self._pin(new_id, block.shape)
+            self._unpin(block_id, block.shape)
+        self._pool.free(block.shape, [block_id])
+
     def _use(self, block_id: int) -> None:
         block = self._blocks[block_id]
         block.num_users += 1
         if block.num_users > 1:
             return
-        self._kept.pop(block_id, None)
+        if block.key is not None:
+            self._kept.pop(block.key, None)
+        self._pin(block_id, block.shape)
+
+    def _pin(self, block_id: int, shape: ShapeClass) -> None:
         slab = self._pool.slab_of(block_id)
-        in_use = self._in_use[block.shape]
+        in_use = self._in_use[shape]
         in_use.num_slabs += slab not in self._used_in_slab
         in_use.num_blocks += 1
         self._used_in_slab[slab] = self._used_in_slab.get(slab, 0) + 1
-        self.used_bytes += block.shape.block_bytes
+        self.used_bytes += shape.block_bytes
 
     def _unpin(self, block_id: int, shape: ShapeClass) -> None:
         slab = self._pool.slab_of(block_id)
@@ -195,8 +230,8 @@ class SharedBlocks:
         self.used_bytes -= shape.block_bytes
 
     def _forget(self, block_id: int) -> None:
-        del self._kept[block_id]
         block = self._blocks.pop(block_id)
         if block.key is not None:
+            self._kept.pop(block.key)
             del self._by_key[block.key]
         self._pool.free(block.shape, [block_id])

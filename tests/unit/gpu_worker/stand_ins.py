@@ -10,7 +10,7 @@ from gpu_worker.kv.memory import KvRegion
 from gpu_worker.kv.room import Room
 from gpu_worker.kv.store import KvStore
 from gpu_worker.memory.prefix_index import SharedBlocks
-from gpu_worker.memory.slab_pool import SlabPool
+from gpu_worker.memory.slab_pool import SlabPool, SparseSlab
 from gpu_worker.outbox import Outbox
 from gpu_worker.scheduling.costs import guessed_costs
 from gpu_worker.sequence import Sequence as WorkerSequence
@@ -67,6 +67,12 @@ class SmallBlocks(CpuDevice):
 
 def kv_region(pool: SlabPool, *, keep: bool = True) -> KvRegion:
     return KvRegion(SharedBlocks(pool, keep=keep), torch.zeros(pool.total_bytes, dtype=torch.uint8))
+
+
+def emptiest_that_fits(pool: SlabPool) -> SparseSlab | None:
+    """Compaction wherever it is possible, whether it helps or not."""
+    fitting = (slab for slab in pool.sparse_slabs() if slab.num_used <= slab.num_free_elsewhere)
+    return min(fitting, key=lambda slab: slab.num_used * slab.shape.block_bytes, default=None)
 
 
 def kv_store(pool: SlabPool) -> KvStore:

@@ -7,13 +7,13 @@ from collections.abc import Callable
 import torch
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gpu_worker.kv.store import KvStore
 from gpu_worker.memory.slab_pool import ShapeClass, SlabPool
 from gpu_worker.sequence import Sequence
 from tests.unit.gpu_worker.kv.held_copies import HeldDevice
-from tests.unit.gpu_worker.stand_ins import BLOCK_TOKENS, kv_region, submit
+from tests.unit.gpu_worker.stand_ins import BLOCK_TOKENS, emptiest_that_fits, kv_region, submit
 
 QUANTUM, SLAB = 16, 128
 SIZES = (16, 48, 80)  # 8, 2, 1 blocks of a slab
@@ -26,12 +26,14 @@ class StoreMachine(RuleBasedStateMachine):
     """
 
     keep = False
+    num_slabs = (4, 3)
 
     def __init__(self) -> None:
         super().__init__()
         self.device = HeldDevice()
-        self.pools = [SlabPool(num_slabs * SLAB, SLAB, QUANTUM) for num_slabs in (4, 3)]
+        self.pools = [SlabPool(num_slabs * SLAB, SLAB, QUANTUM) for num_slabs in self.num_slabs]
         self.regions = [kv_region(pool, keep=self.keep) for pool in self.pools]
+        self.regions[0].blocks.slab_to_empty = lambda: emptiest_that_fits(self.pools[0])  # type: ignore[method-assign]
         self.kv = KvStore(self.regions[0], self.regions[1], self.device)
         self.shapes = [self.kv.register(size) for size in SIZES]
         self.names = itertools.count()
@@ -118,6 +120,18 @@ class StoreMachine(RuleBasedStateMachine):
             copy.fail()
         self.kv.settle()
 
+    @rule(most_bytes=st.sampled_from([1, 48, 1000]), arrived=st.sampled_from([True, True, True, False]))
+    def compact(self, most_bytes: int, arrived: bool) -> None:
+        num_free = [self.regions[0].blocks.num_free_blocks(shape) for shape in self.shapes]
+        moves = self.kv.compaction.begin(most_bytes)
+        if moves is None:
+            return
+        if arrived:
+            moves.copy()
+        self.kv.compaction.end(moves, arrived=arrived)
+        now_free = [self.regions[0].blocks.num_free_blocks(shape) for shape in self.shapes]
+        assert not arrived or all(now >= before for now, before in zip(now_free, num_free, strict=True))
+
     @invariant()
     def bytes_are_where_they_belong(self) -> None:
         """What is free holds garbage, a new one each time."""
@@ -178,8 +192,29 @@ class KeepingMachine(StoreMachine):
     keep = True
 
 
+class SparseMachine(KeepingMachine):
+    """Many sequences at first, of which some leave: there is something to compact."""
+
+    num_slabs = (12, 3)
+
+    @initialize(lives=st.integers(0, (1 << 32) - 1))
+    def many_come(self, lives: int) -> None:
+        """Two bits of each: of which model it is, and whether it stays."""
+        for number in range(16):
+            self.come(lives >> 2 * number & 1, [number] * (2 + number % 9))
+        for which in range(len(self.shape_of)):
+            self.step(which, num_tokens=2 * BLOCK_TOKENS)
+        for number, sequence in enumerate(list(self.shape_of)):
+            if not lives >> 2 * number & 2:
+                self.kv.release(sequence)
+                del self.shape_of[sequence]
+                self.running.discard(sequence)
+
+
 TestStoreMachine = StoreMachine.TestCase
 TestKeepingMachine = KeepingMachine.TestCase
+TestSparseMachine = SparseMachine.TestCase
 TestStoreMachine.settings = TestKeepingMachine.settings = settings(
     max_examples=100, stateful_step_count=60, deadline=None
 )
+TestSparseMachine.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
