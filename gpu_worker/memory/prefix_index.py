@@ -16,7 +16,7 @@ from hashlib import blake2b
 from typing import Final, NewType
 
 from gpu_worker.memory.compaction import choose_slab
-from gpu_worker.memory.slab_pool import OutOfBlocks, ShapeClass, SlabPool, SparseSlab
+from gpu_worker.memory.slab_pool import OutOfBlocks, PoolStats, ShapeClass, SlabPool, SparseSlab
 
 BlockKey = NewType("BlockKey", bytes)
 _KEY_BYTES: Final = 16
