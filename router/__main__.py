@@ -9,20 +9,24 @@ from shared.bus import NatsBus
 from shared.config import Config
 from shared.entry import run_service
 from shared.ids import Incarnation, new_id
+from shared.telemetry import Registry
 
 _log = logging.getLogger("router")
 
 
 async def serve(config: Config, stopping: asyncio.Event) -> None:
-    bus = NatsBus(config.bus, "router")
-    await bus.start()
-    try:
-        incarnation = Incarnation(new_id("router"))
-        _log.info("router %s serves", incarnation)
-        await Router(bus, config.router, incarnation).run(stopping)
-        _log.info("router %s stops", incarnation)
-    finally:
-        await bus.close()
+    bus, registry = NatsBus(config.bus, "router"), Registry()
+    registry.attach(asyncio.get_running_loop())
+    with registry.serving(config.telemetry) as metrics_address:
+        await bus.start()
+        try:
+            incarnation = Incarnation(new_id("router"))
+            router = Router(bus, config.router, incarnation, registry=registry, metrics_address=metrics_address)
+            _log.info("router %s serves", incarnation)
+            await router.run(stopping)
+            _log.info("router %s stops", incarnation)
+        finally:
+            await bus.close()
 
 
 if __name__ == "__main__":

@@ -31,6 +31,14 @@ class Dispatcher:
         self._settled_at_s = settled_at_s
         self._state = State()
 
+    @property
+    def num_workers(self) -> int:
+        return len(self._state.workers)
+
+    @property
+    def num_held(self) -> int:
+        return len(self._state.held)
+
     # --- what owners say ---
 
     def submit(self, submit: Submit, now_s: float) -> list[Send]:

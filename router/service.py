@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from router.dispatch import RETRY_AFTER_S, SETTLE_S, Dispatcher, Send
+from router.metrics import RouterMetrics, watch
 from shared import subjects
 from shared.bus import Bus
 from shared.config import RouterConfig
@@ -27,6 +28,7 @@ from shared.messages import (
     WorkerCame,
     WorkerWent,
 )
+from shared.telemetry import Registry
 
 _log = logging.getLogger(__name__)
 
@@ -51,12 +53,19 @@ class Router:
         incarnation: Incarnation,
         clock: Callable[[], float] = time.monotonic,
         settle_s: float = SETTLE_S,
+        registry: Registry | None = None,  # None: nobody reads what is measured
+        metrics_address: str = "",  # host:port where the registry is read
     ) -> None:
+        registry = registry or Registry()
         self._bus = bus
         self._incarnation = incarnation
         self._clock = clock
         self._dispatcher = Dispatcher(config, incarnation, settled_at_s=clock() + settle_s)
         self._inbox: asyncio.Queue[Submit | Cancel | WorkerBeat | _Tick] = asyncio.Queue(MAX_INBOX)
+        self._metrics_address = metrics_address
+        self._metrics = RouterMetrics(registry)
+        dispatcher, inbox = self._dispatcher, self._inbox
+        watch(registry, bus, lambda: dispatcher.num_workers, lambda: dispatcher.num_held, inbox.qsize)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """On a started bus, until `stopping` is set. What is accepted and not assigned then, owners submit again."""
@@ -81,7 +90,9 @@ class Router:
             case Submit(request_id=request_id, attempt=attempt):
                 if self._inbox.qsize() >= MAX_INBOX - INBOX_RESERVE:
                     why = "the router's inbox is full"
-                    return Refused(request_id, attempt, ErrorCode.OVERLOADED, why, RETRY_AFTER_S)
+                    refused = Refused(request_id, attempt, ErrorCode.OVERLOADED, why, RETRY_AFTER_S)
+                    self._metrics.sent(refused)
+                    return refused
                 self._inbox.put_nowait(message)
                 return Accepted(request_id, attempt, self._incarnation)
             case Cancel() | WorkerBeat():
@@ -94,6 +105,7 @@ class Router:
     async def _decide(self) -> None:
         while True:
             message = await self._inbox.get()
+            self._metrics.heard(type(message).__name__.removeprefix("_"))
             await self._send(self._handle(message, self._clock()))
             self._inbox.task_done()
 
@@ -112,6 +124,7 @@ class Router:
         for subject, message in sends:
             try:
                 await self._bus.publish(subject, message)
+                self._metrics.sent(message)
             except BusError as error:
                 _log.warning("%s on %s was not sent: %s", type(message).__name__, subject, error)
                 if isinstance(message, Assign):
@@ -131,5 +144,5 @@ class Router:
 
     async def _beat(self) -> None:
         while True:
-            await self._send([Send(subjects.BEAT_ROUTER, RouterBeat(self._incarnation))])
+            await self._send([Send(subjects.BEAT_ROUTER, RouterBeat(self._incarnation, self._metrics_address))])
             await asyncio.sleep(ROUTER_BEAT_S)

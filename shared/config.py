@@ -25,7 +25,9 @@ from shared.units import MAX_BYTES, format_size, parse_size
 
 MAX_MODEL_NAME_CHARS: Final = 128
 
-Port = Annotated[int, Meta(ge=0, le=65535)]
+MAX_PORT: Final = 65_535
+
+Port = Annotated[int, Meta(ge=0, le=MAX_PORT)]
 Bytes = Annotated[int, Meta(ge=0, le=MAX_BYTES)]
 SomeBytes = Annotated[int, Meta(ge=1, le=MAX_BYTES)]
 Count = Annotated[int, Meta(ge=1, le=1 << 31)]

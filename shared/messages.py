@@ -195,6 +195,7 @@ class RouterBeat(Message, frozen=True):
     """Router to owners, once a second; a new incarnation makes them resend what is not assigned."""
 
     router: Incarnation
+    metrics_address: str = ""  # host:port; empty: its metrics can't be read
 
 
 # --- the gateway's second front -----------------------------------------------------------------

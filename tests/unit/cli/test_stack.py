@@ -1,7 +1,11 @@
 from pathlib import Path
 
+import pytest
+from msgspec.structs import replace
+
 from cli.stack import service_groups
-from shared.config import BusConfig, Config, ModelSource, WorkerConfig, load_config
+from shared.config import BusConfig, Config, ModelSource, TelemetryConfig, WorkerConfig, load_config
+from shared.errors import ConfigError
 
 BUSES = {user: BusConfig("nats://here:1", user, f"{user}-secret") for user in ("router", "worker", "gateway", "client")}
 CONFIG = Config(models=(ModelSource("a", "/a"),), worker=WorkerConfig(num_workers=2, dtype="float32"))
@@ -15,6 +19,20 @@ def test_gateway_starts_last_and_so_stops_first() -> None:
         ["worker-0", "worker-1"],
         ["gateway"],
     ]
+
+
+def test_services_tell_their_metrics_side_by_side() -> None:
+    def addresses(telemetry: TelemetryConfig) -> list[tuple[str, int]]:
+        groups = service_groups(replace(CONFIG, telemetry=telemetry), BUSES, {}, Path("/run"))
+        found = [load_config(environ=service.environ).telemetry for group in groups for service in group]
+        return [(each.metrics_host, each.metrics_port) for each in found]
+
+    any_port = ("127.0.0.1", 0)  # router, host model cache, two workers, gateway
+    assert addresses(TelemetryConfig()) == [any_port, ("", 0), any_port, any_port, ("", 0)]
+    counted = [("0.0.0.0", 9100), ("", 0), ("0.0.0.0", 9101), ("0.0.0.0", 9102), ("", 0)]
+    assert addresses(TelemetryConfig("0.0.0.0", 9100)) == counted
+    with pytest.raises(ConfigError, match=r"telemetry\.metrics_port"):
+        addresses(TelemetryConfig(metrics_port=65_534))
 
 
 def test_each_service_has_the_configuration_its_own_place_and_its_own_credentials_only() -> None:
