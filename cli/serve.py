@@ -24,7 +24,8 @@ from cli.ready import wait_ready
 from cli.run_dir import run_dir
 from cli.stack import service_groups
 from cli.supervisor import Service, Supervisor
-from shared.config import BusConfig, Config, check_runnable
+from shared.budget import check_runnable
+from shared.config import BusConfig, Config
 from shared.errors import ConfigError, KottosError
 from shared.machine import memory_limit_bytes
 

@@ -6,8 +6,9 @@ from typing import Final
 
 from gpu_worker.service import WorkerService
 from shared import log
+from shared.budget import check_runnable
 from shared.bus import NatsBus
-from shared.config import Config, check_runnable
+from shared.config import Config
 from shared.entry import run_service
 from shared.ids import WorkerId, new_id
 from shared.machine import memory_limit_bytes

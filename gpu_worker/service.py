@@ -10,7 +10,6 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from gpu_worker.budget import Budget, plan_budget
 from gpu_worker.device.base import KvLayout
 from gpu_worker.device.select import open_device
 from gpu_worker.engine import Engine
@@ -35,6 +34,7 @@ from gpu_worker.scheduling.select import make_policy
 from gpu_worker.served_model import ServedModel
 from gpu_worker.weights import ArenaWeights, UnifiedWeights, Weights, check_fits
 from shared import subjects
+from shared.budget import Budget, plan_budget
 from shared.bus import Bus
 from shared.catalogue import ModelEntry, open_catalogue, read_card, read_manifest
 from shared.config import Config

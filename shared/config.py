@@ -174,22 +174,6 @@ def to_environ(config: Config) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text}
 
 
-def check_runnable(config: Config, memory_limit_bytes: int) -> None:
-    """Raises ConfigError when this machine or version can't run it."""
-    worker = config.worker
-    if worker.device == "cuda":
-        raise ConfigError("worker.device: the CUDA back end has not landed yet; use cpu")
-    each_bytes = worker.device_memory_bytes or worker.kv_memory_bytes
-    needed_bytes = worker.num_workers * each_bytes + worker.host_memory_bytes
-    if needed_bytes > memory_limit_bytes:
-        key = "worker.device_memory" if worker.device_memory_bytes else "worker.kv_memory"
-        raise ConfigError(
-            f"{worker.num_workers} x {key} {format_size(each_bytes)} + worker.host_memory "
-            f"{format_size(worker.host_memory_bytes)} = {format_size(needed_bytes)}, but this machine allows "
-            f"{format_size(memory_limit_bytes)}: lower {key} or worker.host_memory"
-        )
-
-
 def _from_file(path: Path) -> dict[str, _Given]:
     try:
         tree = tomllib.loads(path.expanduser().read_text(encoding="utf-8"))

@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from gpu_worker.budget import plan_budget
 from gpu_worker.host_cache.blob_file import read_blob
 from gpu_worker.host_cache.channel import Channel, is_ours, listening, worker_decoder
 from gpu_worker.host_cache.owner import CacheOwner
+from shared.budget import plan_budget
 from shared.config import Config
 from shared.entry import run_service
 from shared.errors import ConfigError

@@ -4,9 +4,14 @@ from torch import Tensor
 
 from gpu_worker.device.cpu import CpuDevice
 from gpu_worker.memory.arena import ALIGN_BYTES
-from gpu_worker.weights import ArenaWeights, Placement, UnifiedWeights
+from gpu_worker.weights import ArenaWeights, Placement, UnifiedWeights, check_fits
+from shared.budget import plan_budget
+from shared.config import WorkerConfig
+from shared.errors import ConfigError
 from shared.ids import ModelName
 
+MIB = 1 << 20
+SMOLLM2_BYTES, GEMMA_BYTES = 269_030_272, 536_198_464  # the demo models' blobs in bf16
 A, B, C, D = (ModelName(name) for name in "abcd")
 
 
@@ -122,3 +127,17 @@ def test_unified_memory_uses_blobs_where_they_lie() -> None:
     assert weights.is_resident(A)
     del mapped[A]
     assert not weights.is_resident(A)
+
+
+def test_760_mib_hold_each_demo_model_and_not_both() -> None:
+    region_bytes = plan_budget(WorkerConfig(device_memory_bytes=760 * MIB), 16 << 30).weight_bytes
+    for num_bytes in (SMOLLM2_BYTES, GEMMA_BYTES):
+        check_fits(ModelName("m"), num_bytes, region_bytes)
+    with pytest.raises(ConfigError):
+        check_fits(ModelName("both"), SMOLLM2_BYTES + GEMMA_BYTES, region_bytes)
+
+
+def test_a_model_is_checked_in_whole_pages_with_the_numbers_and_the_keys() -> None:
+    check_fits(ModelName("m"), 4 * MIB, 5 * MIB)
+    with pytest.raises(ConfigError, match=r"'m' needs 4194305 bytes .* has 5242880 .*device_memory.*kv_memory"):
+        check_fits(ModelName("m"), 4 * MIB + 1, 5 * MIB)

@@ -14,7 +14,6 @@ from shared.config import (
     ModelSource,
     RouterConfig,
     WorkerConfig,
-    check_runnable,
     load_config,
     to_environ,
     variable,
@@ -195,21 +194,6 @@ def test_impossible_sums_are_refused_with_their_numbers() -> None:
     assert "1 GiB" in message and "lower worker.kv_memory" in message
     message = refusal({"worker.device_memory": "10MiB"})
     assert "2 MiB" in message and "4 MiB" in message and "raise worker.device_memory" in message
-
-
-def test_memory_beyond_the_machine_is_refused_with_the_sum() -> None:
-    overrides: dict[str, object] = {"worker.num_workers": 3, "worker.device_memory": "2GiB"}
-    config = load_config(overrides | {"worker.host_memory": "1.5GiB"}, {})
-    check_runnable(config, 8 * GIB)
-    with pytest.raises(
-        ConfigError, match=r"3 x worker\.device_memory 2 GiB .* 7\.5 GiB, but this machine allows 7 GiB"
-    ):
-        check_runnable(config, 7 * GIB)
-
-
-def test_cuda_is_refused_until_it_lands() -> None:
-    with pytest.raises(ConfigError, match="the CUDA back end has not landed yet"):
-        check_runnable(load_config({"worker.device": "cuda"}, {}), 8 * GIB)
 
 
 printable = st.characters(exclude_categories=["C", "Zl", "Zp", "Zs"], exclude_characters="=;~")

@@ -2,14 +2,11 @@ from typing import Any
 
 import pytest
 
-from gpu_worker.budget import Budget, plan_budget
-from gpu_worker.weights import check_fits
-from shared.config import WorkerConfig
+from shared.budget import Budget, check_runnable, plan_budget
+from shared.config import WorkerConfig, load_config
 from shared.errors import ConfigError
-from shared.ids import ModelName
 
 MIB, GIB = 1 << 20, 1 << 30
-SMOLLM2_BYTES, GEMMA_BYTES = 269_030_272, 536_198_464  # the demo models' blobs in bf16
 
 
 def plan(limit_bytes: int, **worker: Any) -> Budget:
@@ -39,20 +36,6 @@ def test_device_memory_is_weights_and_kv() -> None:
     )
     budget = plan(10 * GIB, device_memory_bytes=5 * GIB, kv_memory_bytes=2 * GIB, host_memory_bytes=GIB)
     assert budget == Budget(unified=False, weight_bytes=3 * GIB, kv_bytes=2 * GIB, host_bytes=GIB, host_kv_bytes=GIB)
-
-
-def test_760_mib_hold_each_demo_model_and_not_both() -> None:
-    region_bytes = plan(16 * GIB, device_memory_bytes=760 * MIB).weight_bytes
-    for num_bytes in (SMOLLM2_BYTES, GEMMA_BYTES):
-        check_fits(ModelName("m"), num_bytes, region_bytes)
-    with pytest.raises(ConfigError):
-        check_fits(ModelName("both"), SMOLLM2_BYTES + GEMMA_BYTES, region_bytes)
-
-
-def test_a_model_is_checked_in_whole_pages_with_the_numbers_and_the_keys() -> None:
-    check_fits(ModelName("m"), 4 * MIB, 5 * MIB)
-    with pytest.raises(ConfigError, match=r"'m' needs 4194305 bytes .* has 5242880 .*device_memory.*kv_memory"):
-        check_fits(ModelName("m"), 4 * MIB + 1, 5 * MIB)
 
 
 def test_kv_memory_must_leave_room_for_weights() -> None:
@@ -85,3 +68,16 @@ def test_host_kv_memory_is_as_much_as_kv_memory_at_most() -> None:
     assert (budget.host_bytes, budget.host_kv_bytes) == (2 * GIB, 5 * GIB)
     with pytest.raises(ConfigError, match=r"lower .*worker\.host_kv_memory"):
         plan(10 * GIB, kv_memory_bytes=GIB, host_kv_memory_bytes=9 * GIB)
+
+
+def test_memory_beyond_the_machine_is_refused_before_anything_starts() -> None:
+    overrides: dict[str, object] = {"worker.num_workers": 3, "worker.device_memory": "2GiB"}
+    config = load_config(overrides | {"worker.host_memory": "1.5GiB"}, {})
+    check_runnable(config, 8 * GIB)
+    with pytest.raises(ConfigError, match=r"7\.5 GiB are configured, this machine allows 7 GiB"):
+        check_runnable(config, 7 * GIB)
+
+
+def test_cuda_is_refused_until_it_lands() -> None:
+    with pytest.raises(ConfigError, match="the CUDA back end has not landed yet"):
+        check_runnable(load_config({"worker.device": "cuda"}, {}), 8 * GIB)

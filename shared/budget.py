@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from shared.config import WorkerConfig
+from shared.config import Config, WorkerConfig
 from shared.errors import ConfigError
 from shared.units import format_size
 
@@ -20,6 +20,13 @@ class Budget:
     kv_bytes: int
     host_bytes: int  # of the host model cache
     host_kv_bytes: int  # of KV that lost its place on the device
+
+
+def check_runnable(config: Config, limit_bytes: int) -> None:
+    """Raises ConfigError when this machine or version can't run it."""
+    if config.worker.device == "cuda":
+        raise ConfigError("worker.device: the CUDA back end has not landed yet; use cpu")
+    plan_budget(config.worker, limit_bytes)
 
 
 def plan_budget(config: WorkerConfig, limit_bytes: int) -> Budget:
