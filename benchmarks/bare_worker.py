@@ -57,11 +57,12 @@ class BareWorker:
 
     def __init__(self, bus: MemoryBus) -> None:
         self.num_switches: Counter[str] = Counter()  # by kind
-        self.last_switch: ModelSwitched | None = None
         self._bus = bus
         self._requests: dict[RequestId, Request] = {}
         self._num_submitted = 0
         self._is_loaded = asyncio.Event()
+        self._last_switch: ModelSwitched | None = None
+        self._has_switched = asyncio.Event()
 
     async def until_loaded(self) -> None:
         await self._is_loaded.wait()
@@ -89,6 +90,13 @@ class BareWorker:
         message = Cancel(request.request_id, 0, _OWNER, request.model, _WORKER)
         await self._bus.publish(subjects.worker(_WORKER), message)
 
+    async def switch_to(self, model: ModelName) -> ModelSwitched:
+        """The last switch, once it is one to this model."""
+        while self._last_switch is None or self._last_switch.model != model:
+            self._has_switched.clear()
+            await self._has_switched.wait()
+        return self._last_switch
+
     async def beat(self) -> None:
         while True:
             await self._bus.publish(subjects.BEAT_OWNER, OwnerBeat(_OWNER))
@@ -108,7 +116,8 @@ class BareWorker:
                         request.has_ended.set()
                         del self._requests[entry.request_id]
             case ModelSwitched():
-                self.last_switch = message
+                self._last_switch = message
+                self._has_switched.set()
                 self.num_switches[message.kind] += 1
             case WorkerBeat(models=models) if all(model.state in ("cached", "resident") for model in models):
                 self._is_loaded.set()

@@ -1,0 +1,1 @@
+"""What changing models costs, by each way of bringing weights in."""
