@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
 from typing import Final, NamedTuple
 
+from gateway.attainment import Attainment
 from gateway.bus_front import BusFront
 from gateway.cluster import Cluster
 from gateway.http import server
@@ -50,9 +51,11 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     owner = Owner(owner_id, bus, ledger, cluster, clock)
     texts = TextPool(settings.template_timeout_s, settings.max_requests)
     models = Models(open_catalogue(config), cluster, texts.warm)
-    pipeline = Pipeline(owner, models, texts, Levels(config.slo), settings.max_requests, clock)
+    levels, attainment = Levels(config.slo), Attainment()
+    pipeline = Pipeline(owner, models, texts, levels, attainment, settings.max_requests, clock)
     bus_front = BusFront(owner_id, bus, pipeline, settings.max_requests, clock)
-    http = server.build(settings, GenerateRoutes(pipeline, settings, clock), StatusRoutes(models, cluster, bus, clock))
+    status = StatusRoutes(models, levels, attainment, cluster, bus, clock)
+    http = server.build(settings, GenerateRoutes(pipeline, settings, clock), status)
     async with AsyncExitStack() as stack:
         bound = stack.enter_context(server.bind(settings))
         await bus.start()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
+from gateway.choice import Delta
 from gateway.params import invalid
 from gateway.pipeline import Call, Chat, Generation, Pipeline, Prompt, Text, Tokens
 from shared import subjects
@@ -116,9 +117,11 @@ class BusFront:
         try:
             async with self._pipeline.generate(call) as generation:
                 while not generation.is_done:
-                    for piece in await self._next(generate.call_id, number, generation):
+                    for delta in await generation.next():
+                        piece = self._piece(generate.call_id, number + 1, delta, generation)
                         await self._bus.publish(subject, piece)
-                        number = piece.number
+                        number += 1
+                        generation.written([delta])
         except RequestError as error:
             await self._say_failure(subject, self._failure(generate.call_id, number + 1, error))
         except BusError as error:
@@ -128,20 +131,17 @@ class BusFront:
             failure = RequestError(ErrorCode.INTERNAL, "The gateway failed on this call.")
             await self._say_failure(subject, self._failure(generate.call_id, number + 1, failure))
 
-    async def _next(self, call_id: CallId, number: int, generation: Generation) -> list[Piece]:
-        return [
-            Piece(
-                call_id,
-                number + offset,
-                self._gateway_id,
-                delta.text,
-                delta.token_ids,
-                delta.finish_reason,
-                generation.num_prompt_tokens if delta.finish_reason else 0,
-                generation.num_output_tokens if delta.finish_reason else 0,
-            )
-            for offset, delta in enumerate(await generation.next(), start=1)
-        ]
+    def _piece(self, call_id: CallId, number: int, delta: Delta, generation: Generation) -> Piece:
+        return Piece(
+            call_id,
+            number,
+            self._gateway_id,
+            delta.text,
+            delta.token_ids,
+            delta.finish_reason,
+            generation.num_prompt_tokens if delta.finish_reason else 0,
+            generation.num_output_tokens if delta.finish_reason else 0,
+        )
 
     async def _say_failure(self, subject: str, piece: Piece) -> None:
         try:

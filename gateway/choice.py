@@ -6,10 +6,12 @@ from typing import Literal
 
 from tokenizers import Tokenizer
 
+from gateway.attainment import DeadlineMeter
 from gateway.detokenize import Detokenizer
 from gateway.owner import Owner
 from gateway.sequence import Sequence
 from gateway.stop import StopStrings
+from gateway.text_progress import TextProgress
 from shared.errors import RequestError
 from shared.messages import RequestFinished
 
@@ -24,10 +26,11 @@ class Delta:
     text: str
     token_ids: tuple[int, ...]
     finish_reason: FinishReason | None
+    num_tokens_out: int  # of the choice, from its first on: their text is here or came before
 
 
 class Choice:
-    """Reads a sequence; `close` says that nobody reads it any more."""
+    """Reads a sequence; hears what of it was written; `close` says that nobody reads it any more."""
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class Choice:
         context: tuple[int, ...],
         stops: tuple[str, ...],
         owner: Owner,
+        meter: DeadlineMeter,
         clock: Callable[[], float],
     ) -> None:
         self.index = index
@@ -45,7 +49,9 @@ class Choice:
         self._sequence = sequence
         self._detokenizer = Detokenizer(tokenizer, context)
         self._stops = StopStrings(stops)
+        self._progress = TextProgress()
         self._owner = owner
+        self._meter = meter
         self._clock = clock
 
     @property
@@ -72,7 +78,12 @@ class Choice:
                 text += self._finish("stop" if ended.reason == "stop" else "length")
         if not token_ids and not self.finish_reason:
             return None
-        return Delta(self.index, text, token_ids, self.finish_reason)
+        num_tokens_out = self.num_output_tokens if self.finish_reason else self._progress.num_tokens_out
+        return Delta(self.index, text, token_ids, self.finish_reason, num_tokens_out)
+
+    def written(self, delta: Delta) -> None:
+        """It is on its way to the client."""
+        self._meter.written(delta.num_tokens_out, self._clock())
 
     def _read(self) -> tuple[tuple[int, ...], str]:
         """New tokens and the text that they complete, up to a stop string."""
@@ -84,11 +95,12 @@ class Choice:
             if self.num_output_tokens > sampling.min_tokens and token_id in sampling.stop_token_ids:
                 continue  # it ends the sequence and is no text
             text = self._detokenizer.feed(token_id)
-            if self.num_output_tokens <= sampling.min_tokens:
-                pieces.append(text)
-                continue
-            text, stopped = self._stops.feed(text)
+            num_chars, stopped = len(text), False
+            if self.num_output_tokens > sampling.min_tokens:
+                text, stopped = self._stops.feed(text)
             pieces.append(text)
+            if not self._detokenizer.num_silent:
+                self._progress.feed(self.num_output_tokens, num_chars, self._stops.num_held)
             if stopped:
                 self.finish_reason = "stop"
                 self._owner.cancel(self._sequence.first_submit.request_id)
@@ -105,20 +117,25 @@ class Choice:
         """Cancels what still runs, and tells whoever subscribes how it ended."""
         submit = self._sequence.first_submit
         self._owner.cancel(submit.request_id)
+        now_s = self._clock()
+        error = self._sequence.ended if isinstance(self._sequence.ended, RequestError) else None
+        max_tokens = self.num_output_tokens if self.finish_reason else submit.sampling.max_tokens
+        self._meter.ended(max_tokens, now_s, error)
         first_token_at_s = self._sequence.first_token_at_s
         arrived_at_s = self._sequence.arrived_at_s
         place = self._sequence.place
-        failed = isinstance(self._sequence.ended, RequestError)
         self._owner.announce(
             RequestFinished(
                 request_id=submit.request_id,
                 model=submit.model,
-                finish_reason=self.finish_reason or ("error" if failed else "cancelled"),
+                finish_reason=self.finish_reason or ("error" if error else "cancelled"),
                 num_prompt_tokens=len(submit.prompt),
                 num_output_tokens=self.num_output_tokens,
                 ttft_s=None if first_token_at_s is None else first_token_at_s - arrived_at_s,
-                total_s=self._clock() - arrived_at_s,
+                total_s=now_s - arrived_at_s,
                 gateway=submit.owner,
                 worker=place.worker if place else None,
+                num_due_tokens=self._meter.num_due,
+                num_on_time_tokens=self._meter.num_on_time,
             )
         )

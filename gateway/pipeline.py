@@ -1,12 +1,13 @@
 """A request's way through the gateway, whoever brings it: admit, check, render, tokenize, own, detokenize."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from gateway import params as checks
+from gateway.attainment import Attainment, DeadlineMeter
 from gateway.choice import Choice, Delta
 from gateway.detokenize import NUM_CONTEXT_TOKENS
 from gateway.models import Model, Models
@@ -84,6 +85,11 @@ class Generation:
         except TimeoutError:
             return []
 
+    def written(self, deltas: Iterable[Delta]) -> None:
+        """They are on their way to the client: now their tokens are on time or late."""
+        for delta in deltas:
+            self.choices[delta.index].written(delta)
+
 
 class Pipeline:
     def __init__(
@@ -92,6 +98,7 @@ class Pipeline:
         models: Models,
         texts: TextPool,
         levels: Levels,
+        attainment: Attainment,
         max_requests: int,
         clock: Callable[[], float],
     ) -> None:
@@ -99,6 +106,7 @@ class Pipeline:
         self._models = models
         self._texts = texts
         self._levels = levels
+        self._attainment = attainment
         self._max_requests = max_requests
         self._clock = clock
         self._num_open = 0  # sequences from admission to the end of their call
@@ -176,7 +184,8 @@ class Pipeline:
             request_id = RequestId(f"{call.call_id}-{index}")
             sequence = self._owner.open(request_id, call.model, token_ids, sampling, level, call.arrived_at_s, wake.set)
             stops = checks.stops(call.params)
-            choices.append(Choice(index, sequence, model.tokenizer, context, stops, self._owner, self._clock))
+            meter = DeadlineMeter(level.slo, call.arrived_at_s, self._attainment.of(call.model))
+            choices.append(Choice(index, sequence, model.tokenizer, context, stops, self._owner, meter, self._clock))
         return Generation(choices, wake)
 
     async def _tokenize(self, model: Model, prompt: Prompt, context_length: int) -> tuple[int, ...]:

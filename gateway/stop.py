@@ -13,6 +13,11 @@ class StopStrings:
         self._max_held = max((len(stop) for stop in stops), default=1) - 1
         self._held = ""
 
+    @property
+    def num_held(self) -> int:
+        """Characters."""
+        return len(self._held)
+
     def feed(self, piece: str) -> tuple[str, bool]:
         """The text that may go out, and whether a stop string was found (then nothing follows)."""
         text = self._held + piece

@@ -286,6 +286,8 @@ class RequestFinished(Message, frozen=True):
     total_s: float
     gateway: OwnerId
     worker: WorkerId | None = None
+    num_due_tokens: int = 0  # written, or overdue at an end without them
+    num_on_time_tokens: int = 0  # of these
 
 
 class ModelSwitched(Message, frozen=True):

@@ -67,6 +67,7 @@ class GenerateRoutes:
                 payloads += [form.chunk(delta, generation) for delta in deltas if form.shows(delta)]
                 if payloads:
                     await stream.send(payloads)
+                    generation.written(deltas)
                     payloads = []
         except RequestError as error:
             if not stream.has_begun:
@@ -87,15 +88,24 @@ class GenerateRoutes:
 
 
 async def _collect(generation: Generation) -> list[Delta]:
-    """All of each choice, in one delta."""
+    """All of each choice, in one delta. Its tokens count as written when they are here: whether an answer is streamed
+    says nothing about how fast it was made."""
     texts: list[list[str]] = [[] for _ in generation.choices]
     token_ids: list[list[int]] = [[] for _ in generation.choices]
     while not generation.is_done:
-        for delta in await generation.next():
+        deltas = await generation.next()
+        generation.written(deltas)
+        for delta in deltas:
             texts[delta.index].append(delta.text)
             token_ids[delta.index].extend(delta.token_ids)
     return [
-        Delta(choice.index, "".join(texts[choice.index]), tuple(token_ids[choice.index]), choice.finish_reason)
+        Delta(
+            choice.index,
+            "".join(texts[choice.index]),
+            tuple(token_ids[choice.index]),
+            choice.finish_reason,
+            choice.num_output_tokens,
+        )
         for choice in generation.choices
     ]
 

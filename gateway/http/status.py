@@ -7,10 +7,19 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, UnsetType
 
+from gateway.attainment import Attainment
 from gateway.cluster import Cluster, ModelState
 from gateway.models import ModelInfo, Models
 from shared.bus import Bus
 from shared.ids import ModelName
+from shared.levels import Levels
+
+
+class SloObject(msgspec.Struct, frozen=True):
+    """Of requests that ask for nothing else."""
+
+    ttft_s: float
+    tbt_s: float
 
 
 class ModelObject(msgspec.Struct, frozen=True):
@@ -18,6 +27,9 @@ class ModelObject(msgspec.Struct, frozen=True):
     created: int
     state: ModelState
     context_length: int | None  # null: not known yet
+    slo: SloObject
+    priority: int
+    attainment: float | None  # share of tokens on time since this gateway started; null: none was due yet
     object: str = "model"
     owned_by: str = "kottos"
     reason: str | UnsetType = UNSET  # with state failed
@@ -34,8 +46,18 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class StatusRoutes:
-    def __init__(self, models: Models, cluster: Cluster, bus: Bus, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        models: Models,
+        levels: Levels,
+        attainment: Attainment,
+        cluster: Cluster,
+        bus: Bus,
+        clock: Callable[[], float],
+    ) -> None:
         self._models = models
+        self._levels = levels
+        self._attainment = attainment
         self._cluster = cluster
         self._bus = bus
         self._clock = clock
@@ -63,7 +85,17 @@ class StatusRoutes:
         return _json(self._object(self._models.info(ModelName(request.match_info["model"]))))
 
     def _object(self, info: ModelInfo) -> ModelObject:
-        return ModelObject(info.name, self._started, info.state, info.context_length, reason=info.reason or UNSET)
+        level = self._levels[info.name]
+        return ModelObject(
+            info.name,
+            self._started,
+            info.state,
+            info.context_length,
+            SloObject(level.slo.ttft_s, level.slo.tbt_s),
+            level.priority,
+            self._attainment.of(info.name).share,
+            reason=info.reason or UNSET,
+        )
 
 
 def _json(body: msgspec.Struct, status: int = 200) -> web.Response:

@@ -122,6 +122,7 @@ async def test_both_fronts_share_the_limit_and_tell_of_what_finished(stack: Stac
     one = finished[0]
     assert isinstance(one, RequestFinished)
     assert (one.model, one.finish_reason, one.num_output_tokens) == (ModelName(BASE), "stop", len(encode("fox")))
+    assert one.num_due_tokens == one.num_output_tokens
     assert one.ttft_s is not None
     assert 0 < one.ttft_s <= one.total_s
 

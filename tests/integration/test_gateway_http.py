@@ -8,10 +8,12 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from shared import subjects
 from shared.errors import ErrorCode
-from shared.messages import Cancel, Ended, Submit
+from shared.messages import Cancel, Ended, RequestFinished, Submit
 from shared.slo import Slo
 from tests.integration.gateway_harness import ASLEEP, BASE, CHAT, CONTEXT_LENGTH, Stack, encode, open_stack
+from tests.recorder import Recorder
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 MAX_BODY_BYTES = 100_000
@@ -172,6 +174,45 @@ async def test_the_next_attempt_has_the_same_deadlines(stack: Stack, http: aioht
         assert response.status == 200
 
 
+NEVER_LATE = {"ttft_s": 86_400, "tbt_s": 3_600}
+ALWAYS_LATE = {"ttft_s": 1e-6, "tbt_s": 1e-6}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("level", [NEVER_LATE, ALWAYS_LATE])
+async def test_each_token_that_is_written_was_on_time_or_late(
+    stack: Stack, http: aiohttp.ClientSession, level: dict[str, float], stream: bool
+) -> None:
+    token_ids = stack.says("The quick brown fox")
+    events = Recorder()
+    subscription = await stack.worker.bus.subscribe(subjects.EVENT_REQUEST_FINISHED, events)
+    async with http.post("/v1/completions", data=completion(stream=stream, max_tokens=50, **level)) as response:
+        await response.read()
+    [finished] = await events.wait_for(1)
+    await subscription.unsubscribe()
+    assert isinstance(finished, RequestFinished)
+    assert finished.num_due_tokens == finished.num_output_tokens == len(token_ids)
+    assert finished.num_on_time_tokens == (len(token_ids) if level is NEVER_LATE else 0)
+
+
+async def test_a_stream_that_fails_leaves_what_was_overdue_as_late(stack: Stack, http: aiohttp.ClientSession) -> None:
+    stack.worker.reset()
+    events = Recorder()
+    subscription = await stack.worker.bus.subscribe(subjects.EVENT_REQUEST_FINISHED, events)
+    asked = completion(stream=True, max_tokens=9, **ALWAYS_LATE)
+    running = asyncio.create_task(http.post("/v1/completions", data=asked))
+    [submit] = await stack.worker.wait_for(Submit)
+    await stack.worker.say(submit.request_id, *encode("fox"))
+    async with await running as response:
+        await stack.worker.say(submit.request_id, ended=Ended("error", ErrorCode.INTERNAL, "the step failed"))
+        assert b"the step failed" in await response.read()
+    [finished] = await events.wait_for(1)
+    await subscription.unsubscribe()
+    assert isinstance(finished, RequestFinished)
+    assert (finished.finish_reason, finished.num_output_tokens) == ("error", len(encode("fox")))
+    assert (finished.num_on_time_tokens, finished.num_due_tokens) == (0, 9)
+
+
 # --- refusals -----------------------------------------------------------------------------------
 
 
@@ -297,10 +338,22 @@ async def test_the_models_and_their_states(http: aiohttp.ClientSession) -> None:
         ASLEEP: ("loading", None),
     }
     async with http.get(f"/v1/models/{CHAT}") as response:
-        assert (await response.json())["id"] == CHAT
+        body = await response.json()
+    assert (body["id"], body["slo"], body["priority"]) == (CHAT, {"ttft_s": 4.0, "tbt_s": 0.1}, 2)
     async with http.get("/v1/models/none") as response:
         assert response.status == 404
         assert (await error_of(response)).code == "model_not_found"
+
+
+async def test_a_model_shows_its_attainment(stack: Stack, http: aiohttp.ClientSession) -> None:
+    async with http.get(f"/v1/models/{ASLEEP}") as response:
+        assert (await response.json())["attainment"] is None
+    stack.says("The quick brown fox")
+    for level in (NEVER_LATE, ALWAYS_LATE):
+        async with http.post("/v1/completions", data=completion(**level)) as response:
+            await response.read()
+    async with http.get(f"/v1/models/{BASE}") as response:
+        assert 0 < (await response.json())["attainment"] < 1
 
 
 async def test_health_and_readiness(stack: Stack, http: aiohttp.ClientSession) -> None:
