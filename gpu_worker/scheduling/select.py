@@ -2,6 +2,7 @@
 
 from typing import assert_never
 
+from gpu_worker.scheduling.aegaeon import Aegaeon
 from gpu_worker.scheduling.policy import Policy
 from gpu_worker.scheduling.request_level import RequestLevel, first_come, shortest_job
 from gpu_worker.scheduling.round_robin import RoundRobin
@@ -10,6 +11,8 @@ from shared.config import PolicyName
 
 def make_policy(name: PolicyName) -> Policy:
     match name:
+        case "aegaeon":
+            return Aegaeon()
         case "request":
             return RequestLevel(first_come)
         case "request-sjf":

@@ -2,8 +2,8 @@ from collections.abc import Callable
 
 import pytest
 
-from gpu_worker.scheduling.policy import WorkerView
-from gpu_worker.scheduling.request_level import RequestLevel, first_come, shortest_job
+from gpu_worker.scheduling.policy import ModelView, SequenceView, WorkerView
+from gpu_worker.scheduling.request_level import JobKey, RequestLevel, first_come, shortest_job
 from shared.ids import RequestId
 from tests.unit.gpu_worker.scheduling.toy_worker import ToyWorker, limits, request
 
@@ -79,7 +79,7 @@ def test_a_shorter_job_of_the_running_model_joins_before_longer_ones_of_others()
 
 
 @pytest.mark.parametrize("key", [first_come, shortest_job])
-def test_who_leaves_before_its_turn_is_forgotten(key: Callable) -> None:  # type: ignore[type-arg]
+def test_who_leaves_before_its_turn_is_forgotten(key: Callable[[ModelView, SequenceView], JobKey]) -> None:
     toy = worker(RequestLevel(key))
     gone = [request(f"gone{i}", 4, 5, at=i) for i in range(4)]
     toy.submit(0, gone[0])

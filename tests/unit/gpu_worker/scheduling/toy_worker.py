@@ -111,12 +111,13 @@ class ToyWorker:
         block_bytes: Iterable[int],
         num_places: int,
         *,
+        num_slabs: int = 6,  # of 1 KiB
         keeps_turn_steps: bool = False,  # the policy promises it
     ) -> None:
         self.policy, self.limits, self.num_places = policy, limits, num_places
         self.keeps_turn_steps = keeps_turn_steps
         self.now_s = 0.0
-        self.pool = SlabPool(6 * 1024, 1024, 64)
+        self.pool = SlabPool(num_slabs * 1024, 1024, 64)
         self.models = {
             ModelName(f"m{i}"): ToyModel(ModelName(f"m{i}"), self.pool, self.pool.register(size), is_resident=False)
             for i, size in enumerate(block_bytes)
