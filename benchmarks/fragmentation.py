@@ -15,7 +15,6 @@ be idle whatever the pool does, so the lower shares are the harder ones, and the
 """
 
 import argparse
-import bisect
 import heapq
 import random
 from dataclasses import dataclass, field
@@ -23,7 +22,8 @@ from itertools import product
 from typing import Final
 
 from benchmarks.markdown import save_page, table
-from benchmarks.report import RESULTS, circumstances, save
+from benchmarks.plot import Line, Tick, chart
+from benchmarks.report import circumstances, save, save_text
 from gpu_worker.memory.compaction import choose_slab, num_blocks_to_move
 from gpu_worker.memory.slab_pool import OutOfBlocks, ShapeClass, SlabPool
 from shared.catalogue import KvShape
@@ -159,39 +159,13 @@ def averages(samples: list[Sample]) -> tuple[float, float, float]:
 
 
 def plot(samples: list[Sample], title: str) -> str:
-    """An SVG: use and idle share over time."""
-    width, height, num_points = 900, 260, 450
-    end_s = samples[-1].at_s
-    times = [sample.at_s for sample in samples]
-    picked = [samples[min(len(samples) - 1, bisect.bisect(times, end_s * i / num_points))] for i in range(num_points)]
-
-    def line(values: list[float], colour: str) -> str:
-        points = " ".join(
-            f"{40 + i * (width - 60) / num_points:.1f},{height - 30 - v * 200:.1f}" for i, v in enumerate(values)
-        )
-        return f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{points}"/>'
-
-    def text(x: float, y: float, words: str, colour: str = "#777") -> str:
-        return f'<text x="{x}" y="{y}" fill="{colour}" font-family="sans-serif" font-size="12">{words}</text>'
-
-    rules = [
-        f'<line x1="40" x2="{width - 20}" y1="{height - 30 - v * 200}" y2="{height - 30 - v * 200}" stroke="#9996"/>'
-        + text(4, height - 26 - v * 200, f"{v:.0%}")
-        for v in (0.0, 0.1, 0.2, 0.5, 1.0)
+    """Use and idle share over time."""
+    lines = [
+        Line("pool in use", [(sample.at_s, sample.used) for sample in samples]),
+        Line("idle inside taken slabs", [(sample.at_s, sample.idle) for sample in samples]),
     ]
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">',
-            text(40, 16, title),
-            *rules,
-            line([s.used for s in picked], "#3b82f6"),
-            line([s.idle for s in picked], "#f59e0b"),
-            text(width - 330, 16, "pool in use", "#3b82f6"),
-            text(width - 230, 16, "idle inside taken slabs", "#f59e0b"),
-            text(40, height - 8, f"0 to {end_s / 60:.0f} minutes of virtual time"),
-            "</svg>\n",
-        ]
-    )
+    ticks = [Tick(share, f"{share:.0%}") for share in (0.0, 0.1, 0.2, 0.5, 1.0)]
+    return chart(title, lines, ticks, f"0 to {samples[-1].at_s / 60:.0f} minutes of virtual time")
 
 
 def main() -> None:
@@ -205,7 +179,6 @@ def main() -> None:
     options = parser.parse_args()
     print(circumstances())
     rows, results = [], {}
-    RESULTS.mkdir(exist_ok=True)
     for slab, max_use, most in product(options.slab, options.use, options.move):
         pool = SlabPool(parse_size(options.pool), parse_size(slab), 4096)
         simulation = Simulation(pool, max_use, options.seed, parse_size(most))
@@ -225,7 +198,7 @@ def main() -> None:
         rows.append([slab, moved, f"{idle:.1%} ({verdict})", f"{used:.0%}", f"{busy:.0%}", f"{tails:.1%}"])
         if max_use == min(options.use) and most == options.move[-1]:
             title = f"KV pool of {options.pool}, slabs of {slab}, four shape classes: {idle:.1%} idle"
-            (RESULTS / f"fragmentation-{slab}.svg").write_text(plot(simulation.samples, title))
+            save_text(f"fragmentation-{slab}.svg", plot(simulation.samples, title))
     sizes = ", ".join(f"{name} {format_size(s.token_bytes(2) * BLOCK_TOKENS)}" for name, s in SHAPES.items())
     paragraphs = [
         f"Blocks: {sizes}. Pool {options.pool}, {options.minutes:g} minutes of virtual time. Compaction moves at most "
