@@ -186,7 +186,9 @@ class Engine:
         return self._policy.turn_order(self._view(), self._clock())
 
     def _view(self) -> WorkerView:
-        return WorkerView(self._roster.models.values(), self._limits, self._num_steps_since_copy)
+        return WorkerView(
+            self._roster.models.values(), self._limits, self._num_steps_since_copy, self._loader.no_place_ahead
+        )
 
     def _make_room(self, model: ServedModel, turn: Turn) -> list[Planned]:
         wanted = ((self._roster.get(request_id), num_tokens) for request_id, num_tokens in turn.num_tokens.items())

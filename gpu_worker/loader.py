@@ -95,6 +95,7 @@ class Loader:
         self._prefetched: dict[ModelName, CopyTime] = {}  # resident, and not used since
         self._in_use: ModelName | None = None  # whose step runs or comes next: never evicted
         self._prefetching: asyncio.Task[None] | None = None
+        self.no_place_ahead: ModelName | None = None  # scheduling/policy.py::WorkerView
 
     async def bring(self, model: ModelName) -> Arrival:
         """The model whose turn it is. Raises KottosError."""
@@ -122,6 +123,7 @@ class Loader:
         """Begins to bring in the model whose turn comes next, if a copy costs the running step nothing."""
         if self._device.copies is None or self._prefetching is not None or self._coming:
             return
+        self.no_place_ahead = None
         if (model := self._next_model()) is not None:
             self._prefetching = asyncio.get_running_loop().create_task(self._prefetch(model))
 
@@ -156,6 +158,8 @@ class Loader:
             placement = self._weights.place(model, blob, evictable, turns[1:])
             if placement is not None:
                 self._start(model, placement, blob, ahead=True)
+            elif turns[0] == model:
+                self.no_place_ahead = model
         except KottosError as error:
             log.warning("model %s was not brought in ahead of its turn: %s", model, error)
         finally:

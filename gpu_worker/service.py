@@ -95,6 +95,7 @@ class WorkerService:
             max_running=worker_config.max_running,
             turn_steps=worker_config.turn_steps,
             block_tokens=self._device.block_tokens,
+            copies_beside_steps=self._device.copies is not None,
         )
         self._engine = Engine(
             worker, bus, self._roster, policy, limits, self._kv, self._weights, self._store, self._device,

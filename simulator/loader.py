@@ -47,6 +47,7 @@ class SimulatedLoader:
         self._prefetched: set[ModelName] = set()  # resident, and not used since
         self._in_use: ModelName | None = None
         self.num_loads = 0  # that arrived
+        self.no_place_ahead: ModelName | None = None  # policy.py::WorkerView
 
     def bring(self, model: ModelName, now_s: float) -> Arrival:
         """The model whose turn it is."""
@@ -69,6 +70,7 @@ class SimulatedLoader:
 
     def prefetch(self) -> None:
         """Begins to bring in the model whose turn comes next, as a step begins."""
+        self.no_place_ahead = None
         if not self._beside_steps or self._coming:
             return
         order = self._turn_order()
@@ -78,6 +80,8 @@ class SimulatedLoader:
             return
         if self._weights.place(model, self._models[model].blob_bytes, evictable):
             self._start(model, ahead=True)
+        elif evictable:
+            self.no_place_ahead = model
 
     def _make_place(self, model: ModelName) -> None:
         blob_bytes = self._models[model].blob_bytes

@@ -163,7 +163,12 @@ class SimulatedWorker:
                     self.on_finished(sequence, self._now_s)
 
     def _view(self) -> WorkerView:
-        return WorkerView(self.models.values(), self._spec.limits, self._num_steps_since_copy)
+        return WorkerView(
+            self.models.values(),
+            self._spec.limits,
+            self._num_steps_since_copy,
+            no_place_ahead=self._loader.no_place_ahead,
+        )
 
     def _turn_order(self) -> list[ModelName]:
         return self._policy.turn_order(self._view(), self._now_s)

@@ -71,7 +71,7 @@ class Deadline:
             self._planned = None
             return None
         ranked = _ranked(needs, self._max_wait_s)
-        chosen = self._choose(ranked, view.limits.copies_beside_steps)
+        chosen = self._choose(ranked, view)
         self._planned = chosen.name
         if not chosen.model.is_resident:
             self._ran_since_copy_s = -chosen.model.costs.switch_s
@@ -106,14 +106,14 @@ class Deadline:
             if is_runnable(model, rules)
         ]
 
-    def _choose(self, ranked: list[_Need], copies_beside_steps: bool) -> _Need:
+    def _choose(self, ranked: list[_Need], view: WorkerView) -> _Need:
         first = ranked[0]
         resident = next((need for need in ranked if need.model.is_resident), None)
         if resident is None or resident is first:
             return first
         switch_s = first.model.costs.switch_s
         has_paid = self._ran_since_copy_s >= self._min_turn * switch_s
-        comes_ahead = copies_beside_steps and first.waits_s < _AHEAD_TURNS * (1 + self._min_turn) * switch_s
+        comes_ahead = view.limits.copies_beside_steps and first.name != view.no_place_ahead
         return first if has_paid and not comes_ahead else resident
 
     def _is_protected(self, model: ModelView) -> bool:
@@ -192,6 +192,6 @@ def _chunk_tokens(chosen: _Need, ranked: list[_Need], max_step_tokens: int) -> i
     costs = chosen.model.costs
     base_s = costs.step_s(StepShape(len(chosen.model.running), 0))
     token_s = (costs.step_s(StepShape(len(chosen.model.running), 0, max_step_tokens)) - base_s) / max_step_tokens
-    if spare_s >= base_s + token_s * max_step_tokens:
+    if spare_s < base_s or spare_s >= base_s + token_s * max_step_tokens:
         return max_step_tokens
     return min(max_step_tokens, max(MIN_CHUNK_TOKENS, int((spare_s - base_s) / token_s)))

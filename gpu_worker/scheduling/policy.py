@@ -109,6 +109,7 @@ class WorkerView:
     models: Collection[ModelView]  # all that the worker can run
     limits: Limits
     num_steps_since_copy: int  # steps run since weights were last copied in, that model's first one included
+    no_place_ahead: ModelName | None = None  # its turn was next, and it did not fit beside the model in use
 
 
 @dataclass(frozen=True, slots=True)
