@@ -9,7 +9,7 @@ from simulator.run import Window
 from simulator.setup import Setup
 
 GOAL: Final = 0.90
-_MIN_RATE: Final = 0.05
+_MIN_RATE: Final = 0.5  # below it a window has few requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,8 @@ def find_goodput(
 ) -> Goodput:
     def share(rate: float) -> float:
         outcomes = [simulate_policy(policy, setup, rate, window, seed).attainment for seed in seeds]
-        return sum(o.share * o.num_tokens for o in outcomes) / sum(o.num_tokens for o in outcomes)
+        num_tokens = sum(outcome.num_tokens for outcome in outcomes)
+        return sum(o.share * o.num_tokens for o in outcomes) / num_tokens if num_tokens else 1.0
 
     return bisect_rate(share, first_rate, precision)
 

@@ -1,5 +1,6 @@
 """Where sequences' KV lies: real bookkeeping of the device's blocks, host memory without end, copies over the link."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gpu_worker.kv.claims import Claims
@@ -12,9 +13,10 @@ from simulator.sequence import SimulatedSequence
 class _Move:
     """KV under copy: its blocks belong to the move until it has ended."""
 
-    sequence: SimulatedSequence | None  # None: it has ended
+    sequence: SimulatedSequence | None  # None: it has ended, or another worker has it then
     block_ids: list[int]
     stays: bool  # on the device, at the end
+    on_end: Callable[[], None] = lambda: None
 
 
 class SimulatedKv:
@@ -79,8 +81,12 @@ class SimulatedKv:
         else:
             self._free(shape, sequence)
 
-    def bytes_of(self, shape: ShapeClass, num_tokens: int) -> int:
-        return self._num_blocks(num_tokens) * shape.block_bytes
+    def send(self, shape: ShapeClass, sequence: SimulatedSequence, on_sent: Callable[[], None]) -> None:
+        """Its KV goes to host memory, from where another worker takes it."""
+        self._claims.settle(sequence)
+        move = _Move(None, sequence.block_ids, stays=False, on_end=on_sent)
+        sequence.block_ids = []
+        self._start(shape, move, sequence.num_computed_tokens)
 
     def _free(self, shape: ShapeClass, sequence: SimulatedSequence) -> None:
         self.pool.free(shape, sequence.block_ids)
@@ -90,11 +96,11 @@ class SimulatedKv:
         return next((move for move in self._moves if move.sequence is sequence), None)
 
     def _start(self, shape: ShapeClass, move: _Move, num_tokens: int) -> None:
-        assert move.sequence is not None
         self._moves.append(move)
-        move.sequence.block_ids = []
-        move.sequence.is_ready = False
-        num_bytes = self.bytes_of(shape, num_tokens)
+        if move.sequence is not None:
+            move.sequence.block_ids = []
+            move.sequence.is_ready = False
+        num_bytes = self._num_blocks(num_tokens) * shape.block_bytes
         self._link.start(num_bytes, urgent=True, on_end=lambda _: self._end(shape, move))
 
     def _end(self, shape: ShapeClass, move: _Move) -> None:
@@ -106,6 +112,7 @@ class SimulatedKv:
         else:
             self.pool.free(shape, move.block_ids)
         self._claims.let_try()
+        move.on_end()
 
     def _num_blocks(self, num_tokens: int) -> int:
         return -(-num_tokens // self._block_tokens)

@@ -29,7 +29,7 @@ class Link:
     def __init__(self, bytes_per_s: float) -> None:
         self.bytes_per_s = bytes_per_s
         self.busy_s = 0.0
-        self._now_s = 0.0
+        self.now_s = 0.0
         self._transfers: list[Transfer] = []  # oldest first
 
     def start(self, num_bytes: int, *, urgent: bool, on_end: Callable[[bool], None]) -> Transfer:
@@ -42,27 +42,27 @@ class Link:
         transfer.end(arrived=False)
 
     def advance(self, now_s: float) -> None:
-        while self._transfers and self._now_s < now_s:
+        while self._transfers and self.now_s < now_s:
             transfer = self._next()
-            ends_at_s = self._now_s + transfer.left_bytes / self.bytes_per_s
+            ends_at_s = self.now_s + transfer.left_bytes / self.bytes_per_s
             until_s = min(ends_at_s, now_s)
-            self.busy_s += until_s - self._now_s
-            transfer.left_bytes -= (until_s - self._now_s) * self.bytes_per_s
-            self._now_s = until_s
+            self.busy_s += until_s - self.now_s
+            transfer.left_bytes -= (until_s - self.now_s) * self.bytes_per_s
+            self.now_s = until_s
             if ends_at_s <= now_s + _EPSILON_S:
                 self._transfers.remove(transfer)
                 transfer.end(arrived=True)
-        self._now_s = now_s
+        self.now_s = now_s
 
     def ends_at_s(self, transfer: Transfer) -> float:
         """If nothing more urgent comes."""
         index = self._transfers.index(transfer)
         before = [t for i, t in enumerate(self._transfers) if (not t.urgent, i) < (not transfer.urgent, index)]
-        return self._now_s + (sum(t.left_bytes for t in before) + transfer.left_bytes) / self.bytes_per_s
+        return self.now_s + (sum(t.left_bytes for t in before) + transfer.left_bytes) / self.bytes_per_s
 
     def next_end_s(self) -> float:
         """When something ends if nothing more comes; inf where nothing is on its way."""
-        return self._now_s + self._next().left_bytes / self.bytes_per_s if self._transfers else inf
+        return self.now_s + self._next().left_bytes / self.bytes_per_s if self._transfers else inf
 
     def _next(self) -> Transfer:
         return min(self._transfers, key=lambda transfer: not transfer.urgent)

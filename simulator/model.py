@@ -1,6 +1,6 @@
 """A model on a simulated worker: a ModelView (gpu_worker/scheduling/policy.py)."""
 
-from collections.abc import ValuesView
+from collections.abc import Callable, ValuesView
 from dataclasses import dataclass
 
 from gpu_worker.memory.slab_pool import ShapeClass
@@ -58,6 +58,11 @@ class SimulatedModel:
     def finish(self, sequence: SimulatedSequence) -> None:
         del self._running[sequence.request_id]
         self._kv.release(self.shape, sequence)
+
+    def send(self, sequence: SimulatedSequence, on_sent: Callable[[], None]) -> None:
+        """Another worker goes on with it."""
+        del self._running[sequence.request_id]
+        self._kv.send(self.shape, sequence, on_sent)
 
     def preempt(self, sequence: SimulatedSequence) -> None:
         del self._running[sequence.request_id]

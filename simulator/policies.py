@@ -1,18 +1,32 @@
 """Policies by name, each with the workers that it runs on."""
 
-from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, cast, get_args
 
+from gpu_worker.scheduling.aegaeon import AegaeonDecode, AegaeonPrefill
 from gpu_worker.scheduling.deadline import Deadline
-from gpu_worker.scheduling.policy import Policy
-from gpu_worker.scheduling.round_robin import RoundRobin
-from simulator.run import Outcome, Window, simulate
+from gpu_worker.scheduling.select import make_policy
+from shared.config import PolicyName
+from simulator.model import ModelSpec
+from simulator.run import Outcome, Window, simulate, simulate_split
 from simulator.setup import Setup
 
-_MAKERS: Final[Mapping[str, Callable[[], Policy]]] = {"round-robin": RoundRobin, "deadline": Deadline}
-NAMES: Final = tuple(_MAKERS)
+SPLIT: Final = "aegaeon-split"  # one worker for prompts, one for decoding
+NAMES: Final = tuple(dict.fromkeys((*get_args(PolicyName), "deadline", SPLIT)))
+
+
+def num_workers(name: str) -> int:
+    return 2 if name == SPLIT else 1
+
+
+def served_models(name: str, setup: Setup) -> list[ModelSpec]:
+    """What a worker with this policy takes of the models; it refuses requests for the others."""
+    models = setup.models()
+    return models[: {"static": setup.num_places, "dedicated": 1}.get(name, len(models))]
 
 
 def simulate_policy(name: str, setup: Setup, requests_per_s: float, window: Window, seed: int) -> Outcome:
-    spec = setup.worker(setup.models())
-    return simulate(spec, _MAKERS[name](), setup.workload(requests_per_s), window, seed)
+    spec, workload = setup.worker(served_models(name, setup)), setup.workload(requests_per_s)
+    if name == SPLIT:
+        return simulate_split(spec, AegaeonPrefill(), AegaeonDecode(), workload, window, seed)
+    policy = Deadline() if name == "deadline" else make_policy(cast(PolicyName, name))
+    return simulate(spec, policy, workload, window, seed)

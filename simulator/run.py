@@ -1,6 +1,6 @@
 """One run: requests through a worker, and how they fared."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gpu_worker.scheduling.policy import Policy
@@ -35,11 +35,37 @@ def simulate(spec: WorkerSpec, policy: Policy, workload: Workload, window: Windo
     """policy: a fresh one. Requests for models that the worker has not are refused: their tokens never come."""
     requests = workload.requests(window.total_s(workload.slo.ttft_s), seed)
     worker = SimulatedWorker(spec, policy)
-    sequences = [SimulatedSequence(request) for request in requests if request.model in worker.models]
-    arrivals = [(s.first_due_at_s - workload.slo.ttft_s, s) for s in sequences]
+    arrivals = _arrivals(request for request in requests if request.model in worker.models)
     worker.run(arrivals, last_due_at_s(window.measured(requests)))
-    written = {sequence.request_id: sequence.written_at_s for sequence in sequences}
-    return Outcome(attainment(window.measured(requests), written), (worker.activity,))
+    return _outcome(window.measured(requests), arrivals, worker.activity)
+
+
+def simulate_split(
+    spec: WorkerSpec, prefill: Policy, decode: Policy, workload: Workload, window: Window, seed: int
+) -> Outcome:
+    """Two workers of that kind: one computes prompts and first tokens, the other goes on with their KV, which each of
+    them copies over a link of its own. The first one never hears of the second, so they are simulated in that order.
+    """
+    requests = workload.requests(window.total_s(workload.slo.ttft_s), seed)
+    until_s = last_due_at_s(window.measured(requests))
+    handed_over: list[tuple[float, SimulatedSequence]] = []
+    first = SimulatedWorker(spec, prefill, lambda sequence, now_s: handed_over.append((now_s, sequence)))
+    arrivals = _arrivals(requests)
+    first.run(arrivals, until_s)
+    second = SimulatedWorker(spec, decode)
+    second.run(handed_over, until_s)
+    return _outcome(window.measured(requests), arrivals, first.activity, second.activity)
+
+
+def _arrivals(requests: Iterable[Request]) -> list[tuple[float, SimulatedSequence]]:
+    return [(request.arrives_at_s, SimulatedSequence(request)) for request in requests]
+
+
+def _outcome(
+    measured: Sequence[Request], arrivals: Iterable[tuple[float, SimulatedSequence]], *activities: Activity
+) -> Outcome:
+    written = {sequence.request_id: sequence.written_at_s for _, sequence in arrivals}
+    return Outcome(attainment(measured, written), activities)
 
 
 def last_due_at_s(requests: Sequence[Request]) -> float:

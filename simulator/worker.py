@@ -1,7 +1,7 @@
 """One worker on a virtual clock. It takes turns as gpu_worker/engine.py does: collect, plan, make room, bring, step."""
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
@@ -21,6 +21,7 @@ from simulator.weights import SimulatedWeights
 _QUANTUM_BYTES = 4096
 _MAX_EMPTY_TURNS = 10_000  # one after another, while no time passes
 
+HandOver = Callable[[SimulatedSequence, float], None]
 Part = tuple[SimulatedSequence, int]  # and how many of its tokens a step computes
 
 
@@ -52,7 +53,10 @@ class Activity:
 
 
 class SimulatedWorker:
-    def __init__(self, spec: WorkerSpec, policy: Policy) -> None:
+    def __init__(self, spec: WorkerSpec, policy: Policy, hand_over: HandOver | None = None) -> None:
+        """hand_over: gets each sequence after its first token, when host memory has its KV, and the time; None: they
+        stay here to their ends."""
+        self._hand_over = hand_over
         self._spec = spec
         self._policy = policy
         self._link = Link(spec.link_bytes_per_s)
@@ -96,9 +100,6 @@ class SimulatedWorker:
     @property
     def kv_used_bytes(self) -> int:
         return self._kv.pool.used_bytes
-
-    def on_finished(self, sequence: SimulatedSequence, now_s: float) -> None:
-        """A worker that hands sequences over does it here."""
 
     def _model(self, spec: ModelSpec, weights: SimulatedWeights) -> SimulatedModel:
         block_bytes = spec.kv_token_bytes * self._spec.limits.block_tokens
@@ -160,7 +161,12 @@ class SimulatedWorker:
                     self.activity.num_preemptions += sequence.num_preemptions
                     model.finish(sequence)
                     self._policy.leave(model.name, sequence)
-                    self.on_finished(sequence, self._now_s)
+                elif self._hand_over is not None:
+                    self._send(model, sequence, self._hand_over)
+
+    def _send(self, model: SimulatedModel, sequence: SimulatedSequence, hand_over: HandOver) -> None:
+        model.send(sequence, lambda: hand_over(sequence, self._link.now_s))
+        self._policy.leave(model.name, sequence)
 
     def _view(self) -> WorkerView:
         return WorkerView(

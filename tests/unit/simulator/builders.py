@@ -10,7 +10,7 @@ from shared.ids import ModelName, RequestId
 from shared.slo import Slo
 from simulator.model import ModelSpec
 from simulator.sequence import SimulatedSequence
-from simulator.worker import SimulatedWorker, WorkerSpec
+from simulator.worker import HandOver, SimulatedWorker, WorkerSpec
 from simulator.workload import Request
 
 STEP_S = 0.01  # of any step
@@ -29,6 +29,7 @@ def worker(
     turn_steps: int = 1,
     max_running: int = 64,
     beside_steps: bool = True,
+    hand_over: HandOver | None = None,
 ) -> SimulatedWorker:
     costs = StepCosts(base_s=STEP_S, prefill_s=0.0, pair_s=0.0, decode_s=0.0, context_s=0.0)
     models = [ModelSpec(name(i), costs, BLOB_BYTES, KV_TOKEN_BYTES) for i in range(num_models)]
@@ -42,7 +43,7 @@ def worker(
         slab_bytes=BLOCK_TOKENS * KV_TOKEN_BYTES,
         loop_s=0.0,
     )
-    return SimulatedWorker(spec, policy or RoundRobin())
+    return SimulatedWorker(spec, policy or RoundRobin(), hand_over)
 
 
 def name(number: int) -> ModelName:

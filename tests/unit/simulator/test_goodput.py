@@ -1,8 +1,10 @@
 from dataclasses import replace
 
+import pytest
+
 from gpu_worker.scheduling.costs import StepCosts
 from simulator.goodput import GOAL, bisect_rate, find_goodput
-from simulator.policies import NAMES, simulate_policy
+from simulator.policies import NAMES, served_models, simulate_policy
 from simulator.run import Window
 from simulator.setup import Setup
 
@@ -29,12 +31,14 @@ def test_a_stricter_service_level_means_less_goodput() -> None:
     assert 0 < strict < usual
 
 
-def test_at_a_light_load_every_policy_is_on_time_and_equal_seeds_give_equal_runs() -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_at_a_light_load_what_is_served_is_on_time_and_equal_seeds_give_equal_runs(name: str) -> None:
     window = Window(warm_up_s=1.0, measured_s=5.0)
-    for name in NAMES:
-        outcomes = [simulate_policy(name, SETUP, 2.0, window, seed) for seed in (3, 3, 4)]
-        assert all(outcome.attainment.share >= GOAL for outcome in outcomes)
-        assert outcomes[0] == outcomes[1] != outcomes[2]
+    outcomes = [simulate_policy(name, SETUP, 2.0, window, seed) for seed in (3, 3, 4)]
+    served = {model.name for model in served_models(name, SETUP)}
+    for outcome in outcomes:
+        assert all((share >= GOAL) == (model in served) for model, share in outcome.attainment.by_model.items())
+    assert outcomes[0] == outcomes[1] != outcomes[2]
 
 
 def test_the_window_counts_only_its_requests() -> None:
