@@ -94,7 +94,7 @@ class Engine:
         self._blobs = blobs
         self._clock = clock
         self._metrics = metrics
-        self._inbox: deque[Inbound] = deque()
+        self._inbox: deque[tuple[float, Inbound]] = deque()  # each with the instant at which it came
         self._wake = asyncio.Event()
         self._num_steps = 0
         self._num_steps_since_copy = limits.turn_steps
@@ -112,7 +112,7 @@ class Engine:
         if len(self._inbox) >= _MAX_INBOX:
             log.error("inbox is full: dropping a %s", type(message).__name__)
             return
-        self._inbox.append(message)
+        self._inbox.append((self._clock(), message))
         self._wake.set()
 
     async def run(self) -> None:
@@ -163,9 +163,10 @@ class Engine:
         self._kv.settle()
         now_s = self._clock()
         while self._inbox:
-            match self._inbox.popleft():
+            came_at_s, inbound = self._inbox.popleft()
+            match inbound:
                 case Assign() as message:
-                    self._roster.assign(message, now_s)
+                    self._roster.assign(message, came_at_s)  # its age was right then, and a step may have passed
                 case Cancel() as message:
                     self._roster.cancel(message, now_s)
                 case EndAck(owner, request_ids):

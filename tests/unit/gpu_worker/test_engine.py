@@ -26,6 +26,7 @@ from shared import subjects
 from shared.ids import ModelName, RequestId
 from shared.memory_bus import MemoryBroker
 from shared.messages import AnyMessage, Frame, SequenceTokens
+from shared.slo import DEFAULT_TTFT_S
 from shared.telemetry import Registry
 from tests.unit.gpu_worker.stand_ins import BLOCK_TOKENS, COSTS, LIFE, OWNER, WORKER, assign, cancel, kv_store
 
@@ -100,10 +101,11 @@ class Running:
         kv = kv_store(self.pool)
         weights = StubWeights()
         seconds = itertools.count()
+        self.clock = lambda: float(next(seconds))
         limits = Limits(max_step_tokens=8, max_running=4, turn_steps=2, block_tokens=BLOCK_TOKENS)
         self.engine = Engine(
             WORKER, self.bus, self.roster, policy, limits, kv, weights, weights, CpuDevice(unified=True),
-            clock=lambda: float(next(seconds)), metrics=EngineMetrics(Registry()),
+            clock=self.clock, metrics=EngineMetrics(Registry()),
         )  # fmt: skip
         for name, step in steps.items():
             executor = cast(Executor, cast(Any, StubExecutor(step)))
@@ -164,6 +166,23 @@ async def test_prompts_in_chunks_then_token_by_token() -> None:
     assert spans == [[(0, 3), (0, 3), (0, 2)], [(3, 1), (3, 1), (2, 1)], [(3, 1)]]
     assert worker.reasons() == ["length"] * 3
     assert worker.pool.used_bytes == 0
+
+
+async def test_deadlines_count_from_when_a_request_came_however_long_a_step_kept_it_waiting() -> None:
+    first_due_at_s: list[float] = []
+
+    def step(parts: Sequence[StepPart]) -> list[int | None]:
+        found = (worker.roster.get(RequestId(request)) for request in "ab")
+        first_due_at_s[:] = [sequence.first_due_at_s for sequence in found if sequence]
+        return tokens_of(parts)
+
+    async with running({"m": step}) as worker:  # the loop begins when this task waits
+        came_at_s = worker.clock()
+        for request in "ab":
+            worker.submit(request, "m", num_tokens=1)
+        for request in "ab":
+            await worker.ended(request)
+    assert first_due_at_s == [came_at_s + 1 + DEFAULT_TTFT_S, came_at_s + 2 + DEFAULT_TTFT_S]
 
 
 async def test_an_owner_that_does_not_beat_is_freed() -> None:
