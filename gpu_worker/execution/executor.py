@@ -10,7 +10,7 @@ from torch import Tensor
 from gpu_worker.device.base import Device, KvLayout, KvMemory, SequenceSpan
 from gpu_worker.execution.module import BoundModule
 from gpu_worker.execution.sampling import SamplingRow, sample
-from gpu_worker.execution.streaming import Stream, StreamOrder, stream_order, streaming
+from gpu_worker.execution.streaming import Stream, StreamedModule, StreamOrder, streamed_module
 from shared.errors import ModelError
 
 
@@ -41,11 +41,15 @@ class Executor:
         """The memory of the weights is going away."""
         self._bound.release()
 
-    @cached_property
+    @property
     def stream_order(self) -> StreamOrder | None:
         """None where the model's parts can't be told apart: then its first step waits for all of it."""
+        return None if self._streamed is None else self._streamed.order
+
+    @cached_property
+    def _streamed(self) -> StreamedModule | None:
         try:
-            return stream_order(self._bound)
+            return streamed_module(self._bound)
         except ModelError:
             return None
 
@@ -53,8 +57,8 @@ class Executor:
     def step(self, parts: Sequence[StepPart], stream: Stream | None = None) -> list[int | None]:
         """Token ids in the order of `parts`; None where none was asked for. Weights may come by `stream`."""
         if stream is not None:
-            assert self.stream_order is not None
-            with streaming(self._bound, self.stream_order, stream):
+            assert self._streamed is not None
+            with self._streamed.receiving(stream):
                 return self.step(parts)
         order = sorted(range(len(parts)), key=lambda i: (parts[i].span.num_new > 1, -parts[i].span.length))
         packed = [parts[i] for i in order]

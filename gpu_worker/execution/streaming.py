@@ -4,7 +4,7 @@ The order of a stream differs from the blob's: small tensors first, then layer b
 last. The step needs few rows of the embedding, and reads these from the host's blob.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -46,11 +46,58 @@ class Stream:
     blob: Tensor  # [blob_bytes] uint8, host
 
 
-def stream_order(bound: BoundModule) -> StreamOrder:
+@dataclass(frozen=True)
+class StreamedModule:
+    """A module's parts that wait for their bytes, looked up once."""
+
+    bound: BoundModule
+    order: StreamOrder
+    layers: Sequence[nn.Module]
+    embedding: Any
+    head: Any  # its weight may be the embedding's
+
+    @contextmanager
+    def receiving(self, stream: Stream) -> Iterator[None]:
+        """Within the block the module's forward pass waits for its bytes as it goes."""
+        transfer, weight = stream.transfer, self.embedding.weight
+        rows, place = self.bound.view_of(weight, stream.blob), weight.data
+
+        def read_host(*_: Any) -> None:
+            transfer.wait(self.order.small_bytes)
+            weight.data = rows
+
+        def read_device(*_: Any) -> None:
+            weight.data = place
+
+        def wait_for(num_bytes: int) -> Callable[..., None]:
+            return lambda *_: transfer.wait(num_bytes)
+
+        with ExitStack() as hooks:
+            hooks.callback(read_device)
+            handles = [
+                self.embedding.register_forward_pre_hook(read_host),
+                self.embedding.register_forward_hook(read_device),
+            ]
+            for layer, num_bytes in zip(self.layers, self.order.layer_bytes, strict=True):
+                handles.append(layer.register_forward_pre_hook(wait_for(num_bytes)))
+            handles.append(self.head.register_forward_pre_hook(wait_for(transfer.num_bytes)))
+            for handle in handles:
+                hooks.callback(handle.remove)
+            yield
+
+
+def streamed_module(bound: BoundModule) -> StreamedModule:
+    """Raises ModelError where the module's layers can't be told."""
     layers = _layers(bound.module)
+    embedding, head = bound.module.get_input_embeddings(), bound.module.get_output_embeddings()  # type: ignore[operator]
+    order = _stream_order(bound, [name for name, _ in layers], {id(embedding.weight), id(head.weight)})
+    return StreamedModule(bound, order, [layer for _, layer in layers], embedding, head)
+
+
+def _stream_order(bound: BoundModule, layers: Sequence[str], ends: Set[int]) -> StreamOrder:
+    """layers: their names. ends: ids of the weights at both ends of the module."""
     stages: list[list[TensorEntry]] = [[] for _ in range(len(layers) + 2)]  # small, layers, ends
-    layer_of = {f"{name}.": i for i, (name, _) in enumerate(layers)}
-    ends = {id(end.weight) for end in _ends(bound.module)}
+    layer_of = {f"{name}.": i for i, name in enumerate(layers)}
     for entry, slot in bound.entries():
         inside = [i for prefix, i in layer_of.items() if entry.names[0].startswith(prefix)]
         stages[inside[0] + 1 if inside else -1 if id(slot) in ends else 0].append(entry)
@@ -62,34 +109,6 @@ def stream_order(bound: BoundModule) -> StreamOrder:
     return StreamOrder(tuple(spans), needed[0], tuple(needed[1:-1]))
 
 
-@contextmanager
-def streaming(bound: BoundModule, order: StreamOrder, stream: Stream) -> Iterator[None]:
-    """Within the block the module's forward pass waits for its bytes as it goes."""
-    transfer = stream.transfer
-    embedding, *_, head = _ends(bound.module)
-    rows, place = bound.view_of(embedding.weight, stream.blob), embedding.weight.data
-
-    def read_host(*_: Any) -> None:
-        transfer.wait(order.small_bytes)
-        embedding.weight.data = rows
-
-    def read_device(*_: Any) -> None:
-        embedding.weight.data = place
-
-    def wait_for(num_bytes: int) -> Callable[..., None]:
-        return lambda *_: transfer.wait(num_bytes)
-
-    with ExitStack() as hooks:
-        hooks.callback(read_device)
-        handles = [embedding.register_forward_pre_hook(read_host), embedding.register_forward_hook(read_device)]
-        for (_, layer), num_bytes in zip(_layers(bound.module), order.layer_bytes, strict=True):
-            handles.append(layer.register_forward_pre_hook(wait_for(num_bytes)))
-        handles.append(head.register_forward_pre_hook(wait_for(transfer.num_bytes)))
-        for handle in handles:
-            hooks.callback(handle.remove)
-        yield
-
-
 def _layers(module: nn.Module) -> list[tuple[str, nn.Module]]:
     """The decoder layers with their names, in order. Raises ModelError where they can't be told."""
     num_layers = module.config.num_hidden_layers  # type: ignore[union-attr]
@@ -97,11 +116,6 @@ def _layers(module: nn.Module) -> list[tuple[str, nn.Module]]:
         if isinstance(child, nn.ModuleList) and len(child) == num_layers:
             return [(f"{name}.{i}", layer) for i, layer in enumerate(child)]
     raise ModelError(f"{type(module).__name__} has no list of its {num_layers} layers")
-
-
-def _ends(module: nn.Module) -> tuple[Any, Any]:
-    """Input embedding and output head; their weights may be one."""
-    return module.get_input_embeddings(), module.get_output_embeddings()  # type: ignore[operator]
 
 
 def _spans(entries: Sequence[TensorEntry], manifest: Manifest) -> list[Span]:
