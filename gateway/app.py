@@ -6,6 +6,7 @@ service --NATS--> bus_front +--> pipeline --> owner ----+
                                     +--> text/ (templates, tokenization)
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
@@ -16,8 +17,10 @@ from gateway.bus_front import BusFront
 from gateway.cluster import Cluster
 from gateway.http import server
 from gateway.http.generate import GenerateRoutes
+from gateway.http.metrics import MetricsRoutes
 from gateway.http.status import StatusRoutes
 from gateway.ledger import Ledger
+from gateway.metrics import GatewayMetrics, watch
 from gateway.models import Models
 from gateway.owner import Owner
 from gateway.pipeline import Pipeline
@@ -27,6 +30,7 @@ from shared.catalogue import open_catalogue
 from shared.config import Config
 from shared.ids import OwnerId, new_id
 from shared.levels import Levels
+from shared.telemetry import Registry
 
 SHUTDOWN_GRACE_S: Final = 1.5  # for running requests to end, and then to say that they were ended
 _TOMBSTONES_PER_REQUEST: Final = 4
@@ -48,14 +52,21 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     owner_id = OwnerId(new_id("gateway"))
     cluster = Cluster(config.router.worker_dead_s)
     ledger = Ledger(owner_id, config.router.worker_dead_s, _TOMBSTONES_PER_REQUEST * settings.max_requests)
-    owner = Owner(owner_id, bus, ledger, cluster, clock)
+    registry = Registry()
+    registry.attach(asyncio.get_running_loop())
+    metrics = GatewayMetrics(registry)
+    owner = Owner(owner_id, bus, ledger, cluster, clock, metrics.finished)
     texts = TextPool(settings.template_timeout_s, settings.max_requests)
     models = Models(open_catalogue(config), cluster, texts.warm)
     levels, attainment = Levels(config.slo), Attainment()
-    pipeline = Pipeline(owner, models, texts, levels, attainment, settings.max_requests, clock)
+    pipeline = Pipeline(owner, models, texts, levels, attainment, metrics, settings.max_requests, clock)
     bus_front = BusFront(owner_id, bus, pipeline, settings.max_requests, clock)
     status = StatusRoutes(models, levels, attainment, cluster, bus, clock)
     http = server.build(settings, GenerateRoutes(pipeline, settings, clock), status)
+    MetricsRoutes(registry, metrics, cluster).add_to(http)
+    watch(
+        registry, bus, lambda: pipeline.num_open, lambda: owner.num_submitting, lambda: ledger.num_waiting, attainment
+    )
     async with AsyncExitStack() as stack:
         bound = stack.enter_context(server.bind(settings))
         await bus.start()

@@ -8,6 +8,7 @@ from tokenizers import Tokenizer
 
 from gateway.attainment import DeadlineMeter
 from gateway.detokenize import Detokenizer
+from gateway.metrics import TokenTimes
 from gateway.owner import Owner
 from gateway.sequence import Sequence
 from gateway.stop import StopStrings
@@ -42,6 +43,7 @@ class Choice:
         owner: Owner,
         meter: DeadlineMeter,
         clock: Callable[[], float],
+        times: TokenTimes | None = None,
     ) -> None:
         self.index = index
         self.finish_reason: FinishReason | None = None
@@ -53,6 +55,7 @@ class Choice:
         self._owner = owner
         self._meter = meter
         self._clock = clock
+        self._times = times
 
     @property
     def prompt(self) -> tuple[int, ...]:
@@ -83,7 +86,10 @@ class Choice:
 
     def written(self, delta: Delta) -> None:
         """It is on its way to the client."""
-        self._meter.written(delta.num_tokens_out, self._clock())
+        now_s = self._clock()
+        self._meter.written(delta.num_tokens_out, now_s)
+        if self._times is not None:
+            self._times.written(delta.num_tokens_out, now_s)
 
     def _read(self) -> tuple[tuple[int, ...], str]:
         """New tokens and the text that they complete, up to a stop string."""
@@ -131,6 +137,7 @@ class Choice:
                 finish_reason=self.finish_reason or ("error" if error else "cancelled"),
                 num_prompt_tokens=len(submit.prompt),
                 num_output_tokens=self.num_output_tokens,
+                num_cached_tokens=self.num_cached_tokens,
                 ttft_s=None if first_token_at_s is None else first_token_at_s - arrived_at_s,
                 total_s=now_s - arrived_at_s,
                 gateway=submit.owner,

@@ -22,12 +22,14 @@ class Cluster:
         self._worker_dead_s = worker_dead_s
         self._workers: dict[WorkerId, _Heard] = {}  # bounded: the dead are dropped
         self._router_at_s = float("-inf")
+        self._router_beat: RouterBeat | None = None
 
     def on_worker_beat(self, beat: WorkerBeat, now_s: float) -> None:
         self._workers[beat.worker] = _Heard(beat, now_s)
 
     def on_router_beat(self, beat: RouterBeat, now_s: float) -> None:
         self._router_at_s = now_s
+        self._router_beat = beat
 
     def drop_dead(self, now_s: float) -> None:
         limit_s = now_s - self._worker_dead_s
@@ -45,6 +47,14 @@ class Cluster:
     def max_sequence_tokens(self, model: ModelName) -> int:
         """The longest sequence that fits some worker; 0: nobody knows yet."""
         return max((load.max_sequence_tokens for load in self._loads(model)), default=0)
+
+    def metrics_addresses(self) -> list[tuple[str, str, str]]:
+        """Of who says where: service, name, host:port."""
+        beats = [heard.beat for heard in self._workers.values()]
+        found = [("worker", str(beat.worker), beat.metrics_address) for beat in beats]
+        if self._router_beat is not None:
+            found.append(("router", "router", self._router_beat.metrics_address))
+        return [each for each in found if each[2]]
 
     def not_ready(self, now_s: float) -> str:
         """Why a request would not be served now; empty when one would."""

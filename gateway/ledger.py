@@ -71,6 +71,11 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._sequences)
 
+    @property
+    def num_waiting(self) -> int:
+        """For their first token."""
+        return sum(sequence.first_token_at_s is None for sequence in self._sequences.values())
+
     def open(self, submit: Submit, arrived_at_s: float, wake: Callable[[], None]) -> tuple[Sequence, list[Act]]:
         sequence = Sequence(submit, arrived_at_s, wake, heard_at_s=arrived_at_s)
         self._sequences[submit.request_id] = sequence

@@ -48,12 +48,14 @@ class Owner:
         ledger: Ledger,
         cluster: Cluster,
         clock: Callable[[], float],
+        on_finished: Callable[[RequestFinished], None] = lambda finished: None,
     ) -> None:
         self.owner_id = owner_id
         self._bus = bus
         self._ledger = ledger
         self._cluster = cluster
         self._clock = clock
+        self._on_finished = on_finished
         self._sender = Sender(bus)
         self._submits: dict[RequestId, asyncio.Task[None]] = {}  # at most one per sequence
         self._tasks: asyncio.TaskGroup
@@ -111,6 +113,7 @@ class Owner:
         self._perform(self._ledger.end_all(error, self._clock()))
 
     def announce(self, finished: RequestFinished) -> None:
+        self._on_finished(finished)
         self._sender.put(subjects.EVENT_REQUEST_FINISHED, finished)
 
     def _on_message(self, message: AnyMessage) -> None:

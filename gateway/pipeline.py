@@ -10,6 +10,7 @@ from gateway import params as checks
 from gateway.attainment import Attainment, DeadlineMeter
 from gateway.choice import Choice, Delta
 from gateway.detokenize import NUM_CONTEXT_TOKENS
+from gateway.metrics import GatewayMetrics
 from gateway.models import Model, Models
 from gateway.owner import Owner
 from gateway.text.jobs import TooLong
@@ -99,6 +100,7 @@ class Pipeline:
         texts: TextPool,
         levels: Levels,
         attainment: Attainment,
+        metrics: GatewayMetrics,
         max_requests: int,
         clock: Callable[[], float],
     ) -> None:
@@ -107,6 +109,7 @@ class Pipeline:
         self._texts = texts
         self._levels = levels
         self._attainment = attainment
+        self._metrics = metrics
         self._max_requests = max_requests
         self._clock = clock
         self._num_open = 0  # sequences from admission to the end of their call
@@ -185,7 +188,10 @@ class Pipeline:
             sequence = self._owner.open(request_id, call.model, token_ids, sampling, level, call.arrived_at_s, wake.set)
             stops = checks.stops(call.params)
             meter = DeadlineMeter(level.slo, call.arrived_at_s, self._attainment.of(call.model))
-            choices.append(Choice(index, sequence, model.tokenizer, context, stops, self._owner, meter, self._clock))
+            times = self._metrics.token_times(call.model, call.arrived_at_s)
+            choices.append(
+                Choice(index, sequence, model.tokenizer, context, stops, self._owner, meter, self._clock, times)
+            )
         return Generation(choices, wake)
 
     async def _tokenize(self, model: Model, prompt: Prompt, context_length: int) -> tuple[int, ...]:

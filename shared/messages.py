@@ -286,6 +286,7 @@ class RequestFinished(Message, frozen=True):
     total_s: float
     gateway: OwnerId
     worker: WorkerId | None = None
+    num_cached_tokens: int = 0  # of the prompt
     num_due_tokens: int = 0  # written, or overdue at an end without them
     num_on_time_tokens: int = 0  # of these
 

@@ -1,3 +1,5 @@
+from msgspec.structs import replace
+
 from gateway.cluster import FRESH_ROUTER_S, FRESH_WORKER_S, Cluster
 from shared.ids import ModelName, WorkerId
 from shared.messages import ModelLoad, RouterBeat
@@ -28,6 +30,16 @@ def test_the_worker_with_most_room_decides_how_long_a_sequence_may_be() -> None:
     seen.on_worker_beat(beat(models=(ModelLoad(MODEL, "cached", max_sequence_tokens=100),)), 0.0)
     seen.on_worker_beat(beat(worker=OTHER, models=(ModelLoad(MODEL, "cached", max_sequence_tokens=300),)), 0.0)
     assert seen.max_sequence_tokens(MODEL) == 300
+
+
+def test_who_says_where_its_metrics_are_is_listed() -> None:
+    seen = cluster()
+    seen.on_router_beat(RouterBeat(ROUTER), 0.0)
+    seen.on_worker_beat(beat(), 0.0)
+    assert seen.metrics_addresses() == []
+    seen.on_router_beat(RouterBeat(ROUTER, "here:1"), 0.0)
+    seen.on_worker_beat(replace(beat(worker=OTHER), metrics_address="here:2"), 0.0)
+    assert seen.metrics_addresses() == [("worker", OTHER, "here:2"), ("router", "router", "here:1")]
 
 
 def test_dead_workers_are_forgotten() -> None:
