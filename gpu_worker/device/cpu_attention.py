@@ -8,6 +8,7 @@ Offsets of a layer sit in the view, offsets of a block in the index: one index p
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 
 import torch
@@ -111,6 +112,21 @@ class _Chunk:
     windows: dict[int | None, _Window] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _LayerSettings:
+    """How one layer attends in this step."""
+
+    index: int
+    scaling: float
+    window: int | None
+    softcap: float | None
+
+    def capped(self, products: Tensor) -> Tensor:
+        """Scores of query-key products, where there is a cap."""
+        assert self.softcap is not None
+        return torch.tanh(products * self.scaling / self.softcap) * self.softcap
+
+
 class CpuStepAttention:
     """Decode rows are gathered per group and multiplied as one batch; prefill chunks run one by one."""
 
@@ -148,36 +164,35 @@ class CpuStepAttention:
         softcap: float | None,
     ) -> Tensor:
         _, num_heads, num_tokens, head_dim = query.shape
+        settings = _LayerSettings(layer, scaling, window, softcap)
         kv, planes = self._kv, layer * 2
         kv.tokens[planes].index_copy_(0, self._token_rows, key.transpose(1, 2).reshape(-1, head_dim))
         kv.tokens[planes + 1].index_copy_(0, self._token_rows, value.transpose(1, 2).reshape(-1, head_dim))
         out = query.new_empty(1, num_tokens, num_heads, head_dim)
         for group in self._groups:
-            out[0, group.lo : group.hi] = self._decode(group, layer, query, scaling, window, softcap)
+            out[0, group.lo : group.hi] = self._decode(group, settings, query)
         for chunk in self._chunks:
             part = slice(chunk.lo, chunk.hi)
-            result = self._prefill(
-                chunk, layer, query[:, :, part], key[:, :, part], value[:, :, part], scaling, window, softcap
-            )
-            out[:, part] = result.transpose(1, 2)
+            out[:, part] = self._prefill(
+                chunk, settings, query[:, :, part], key[:, :, part], value[:, :, part]
+            ).transpose(1, 2)
         return out
 
     # --- one new token each ---------------------------------------------------------------------
 
-    def _decode(
-        self, group: _DecodeGroup, layer: int, query: Tensor, scaling: float, window: int | None, softcap: float | None
-    ) -> Tensor:  # [num_sequences, num_heads, head_dim]
-        if (view := group.windows.get(window)) is None:
-            view = group.windows[window] = self._decode_window(group.spans, window, query.dtype)
+    def _decode(self, group: _DecodeGroup, layer: _LayerSettings, query: Tensor) -> Tensor:
+        """-> [num_sequences, num_heads, head_dim]"""
+        if (view := group.windows.get(layer.window)) is None:
+            view = group.windows[layer.window] = self._decode_window(group.spans, layer.window, query.dtype)
         num_sequences = group.hi - group.lo
         num_kv_heads, head_dim = self._kv.layout.shape.num_kv_heads, query.shape[-1]
         batch = num_sequences * num_kv_heads
-        keys, values = self._gather(layer, view.rows, batch)  # [batch, num_context, head_dim]
+        keys, values = self._gather(layer.index, view.rows, batch)  # [batch, num_context, head_dim]
         queries = query[0, :, group.lo : group.hi].transpose(0, 1).reshape(batch, -1, head_dim)
-        if softcap is None:
-            scores = torch.baddbmm(view.mask, queries, keys.transpose(1, 2), alpha=scaling)
+        if layer.softcap is None:
+            scores = torch.baddbmm(view.mask, queries, keys.transpose(1, 2), alpha=layer.scaling)
         else:
-            scores = _soft_cap(torch.bmm(queries, keys.transpose(1, 2)) * scaling, softcap) + view.mask
+            scores = layer.capped(torch.bmm(queries, keys.transpose(1, 2))) + view.mask
         weights = torch.softmax(scores, -1)  # [batch, num_heads / num_kv_heads, num_context]
         return torch.bmm(weights, values).view(num_sequences, -1, head_dim)
 
@@ -200,33 +215,22 @@ class CpuStepAttention:
 
     # --- several new tokens of one sequence -----------------------------------------------------
 
-    def _prefill(
-        self,
-        chunk: _Chunk,
-        layer: int,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scaling: float,
-        window: int | None,
-        softcap: float | None,
-    ) -> Tensor:  # [1, num_heads, num_new, head_dim]
-        span = chunk.span
-        grouped = query.shape[1] != key.shape[1]
-        plain = softcap is None and (window is None or span.length <= window)
+    def _prefill(self, chunk: _Chunk, layer: _LayerSettings, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """-> [1, num_heads, num_new, head_dim]"""
+        span, window = chunk.span, layer.window
+        sdpa = partial(F.scaled_dot_product_attention, scale=layer.scaling, enable_gqa=query.shape[1] != key.shape[1])
+        plain = layer.softcap is None and (window is None or span.length <= window)
         if plain and span.start == 0:
-            return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=grouped)
+            return sdpa(query, key, value, is_causal=True)
         if (view := chunk.windows.get(window)) is None:
             view = chunk.windows[window] = self._chunk_window(span, window)
         num_kv_heads = self._kv.layout.shape.num_kv_heads
-        keys, values = (part[None] for part in self._gather(layer, view.rows, num_kv_heads))
-        if softcap is None:
-            return F.scaled_dot_product_attention(
-                query, keys, values, attn_mask=view.mask, scale=scaling, enable_gqa=grouped
-            )
+        keys, values = (part[None] for part in self._gather(layer.index, view.rows, num_kv_heads))
+        if layer.softcap is None:
+            return sdpa(query, keys, values, attn_mask=view.mask)
         groups = query.shape[1] // num_kv_heads
         keys, values = keys.repeat_interleave(groups, dim=1), values.repeat_interleave(groups, dim=1)
-        scores = _soft_cap(query @ keys.transpose(2, 3) * scaling, softcap)
+        scores = layer.capped(query @ keys.transpose(2, 3))
         weights = torch.softmax(scores.float().masked_fill(~view.mask, -torch.inf), -1)
         return weights.to(values.dtype) @ values
 
@@ -247,7 +251,3 @@ class CpuStepAttention:
         keys = torch.index_select(self._kv.chunks[layer * 2], 0, rows)
         values = torch.index_select(self._kv.chunks[layer * 2 + 1], 0, rows)
         return keys.view(batch, -1, head_dim), values.view(batch, -1, head_dim)
-
-
-def _soft_cap(scores: Tensor, softcap: float) -> Tensor:
-    return torch.tanh(scores / softcap) * softcap
