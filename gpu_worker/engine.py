@@ -11,13 +11,13 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, assert_never
 
 from gpu_worker.device.base import Device, SequenceSpan
 from gpu_worker.execution.executor import StepPart
 from gpu_worker.execution.streaming import Stream
+from gpu_worker.fetching import FetchedBlobs, Fetcher
 from gpu_worker.kv.room import Room
 from gpu_worker.kv.store import KvStore
 from gpu_worker.loader import BlobSource, Loader, Prefetches
@@ -65,9 +65,8 @@ class Planned:
         )
 
 
-class HeldBlobs(BlobSource, Protocol):
-    def hold(self, model: ModelName) -> AbstractContextManager[None]:
-        """Meanwhile its blob stays: a step may use it where it lies."""
+class HeldBlobs(BlobSource, FetchedBlobs, Protocol):
+    """Of the host's memory. What is held may be used where it lies."""
 
 
 class Engine:
@@ -102,6 +101,7 @@ class Engine:
         self._switches = Switches(worker, clock)
         self._device_thread = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._loader = Loader(device, weights, blobs, roster.models, self._turn_order, self._on_device, clock)
+        self._fetcher = Fetcher(blobs, self._turn_order, self._wake.set, clock)
 
     @property
     def prefetches(self) -> Prefetches:
@@ -128,6 +128,7 @@ class Engine:
                 self._wake.clear()
                 self._collect()
                 await self._kv.compaction.advance(self._on_device)
+                self._fetcher.look(self._view())
                 turn = self._policy.plan(self._view(), self._clock())
                 if turn is not None:
                     await self._take(turn)
@@ -135,6 +136,7 @@ class Engine:
                 if turn is None:
                     await self._idle()
         finally:
+            await self._fetcher.close()
             await self._loader.close()
             self._kv.close()
             self._device_thread.shutdown(wait=False, cancel_futures=True)
@@ -162,6 +164,10 @@ class Engine:
     def _collect(self) -> None:
         self._kv.settle()
         now_s = self._clock()
+        for failure in self._fetcher.take_failures():
+            log.error("model %s: %s", failure.model, failure.reason)
+            model = self._roster.models[failure.model]
+            self._roster.fail([*model.running, *model.waiting], now_s, failure.reason)
         while self._inbox:
             came_at_s, inbound = self._inbox.popleft()
             match inbound:
@@ -200,10 +206,13 @@ class Engine:
         """Points the model's parameters at its weights, which may still be on their way: then by the stream."""
         decided_at_s = self._clock()
         self._metrics.took_turn(model.name, decided_at_s)
+        asked_at_s = self._fetcher.note_step(model.name)
         arrival = await self._loader.bring(model.name)
         if arrival.kind in ("copied", "streamed"):
             self._num_steps_since_copy = 0
         model.executor.bind(arrival.base)
+        if asked_at_s is not None:
+            arrival, decided_at_s = arrival._replace(kind="from disk"), asked_at_s
         self._switches.note(model.name, arrival, decided_at_s)
         return arrival.stream
 

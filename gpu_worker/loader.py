@@ -5,7 +5,6 @@ whose turn it is.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,19 +14,18 @@ from torch import Tensor
 
 from gpu_worker.device.base import Device, Transfer
 from gpu_worker.execution.streaming import Stream, StreamOrder
+from gpu_worker.scheduling.prefetch import coming_turns, evictable_ahead, next_missing
 from gpu_worker.served_model import ServedModel
 from gpu_worker.weights import Placement, Weights
-from shared.errors import KottosError, ModelError
+from shared.errors import ModelError
 from shared.ids import ModelName
 
-log = logging.getLogger(__name__)
-
-Kind = Literal["resident", "prefetched", "streamed", "copied"]
+Kind = Literal["resident", "prefetched", "streamed", "copied", "from disk"]
 
 
 class BlobSource(Protocol):
-    async def blob(self, model: ModelName) -> Tensor:
-        """[blob_bytes] uint8, host: from the host cache, read in first if need be. Raises KottosError."""
+    def get(self, model: ModelName) -> Tensor | None:
+        """[blob_bytes] uint8, host, for use now; None when it is not in host memory."""
 
 
 @dataclass(slots=True)
@@ -94,11 +92,10 @@ class Loader:
         self._coming: dict[ModelName, _Coming] = {}
         self._prefetched: dict[ModelName, CopyTime] = {}  # resident, and not used since
         self._in_use: ModelName | None = None  # whose step runs or comes next: never evicted
-        self._prefetching: asyncio.Task[None] | None = None
         self.no_place_ahead: ModelName | None = None  # scheduling/policy.py::WorkerView
 
     async def bring(self, model: ModelName) -> Arrival:
-        """The model whose turn it is. Raises KottosError."""
+        """The model whose turn it is, and which is at hand. Raises KottosError."""
         self._in_use = model
         copy_time = self._prefetched.pop(model, None)  # or it was evicted before its turn
         base = self._weights.resident(model)
@@ -109,7 +106,8 @@ class Loader:
             return Arrival(base, "prefetched" if copy_time else "resident", copy_time=copy_time)
         coming = self._coming.get(model)
         if coming is None:
-            blob = await self._blobs.blob(model)
+            blob = self._blobs.get(model)
+            assert blob is not None, "turns are for models at hand"
             placement = await self._make_place(model, blob)
             if self._device.copies is None or self._order(model) is None:
                 await self._copy(model, placement)
@@ -121,49 +119,30 @@ class Loader:
 
     def prefetch(self) -> None:
         """Begins to bring in the model whose turn comes next, if a copy costs the running step nothing."""
-        if self._device.copies is None or self._prefetching is not None or self._coming:
+        if self._device.copies is None or self._coming:
             return
         self.no_place_ahead = None
-        if (model := self._next_model()) is not None:
-            self._prefetching = asyncio.get_running_loop().create_task(self._prefetch(model))
+        order = self._turn_order()
+        model = next_missing(self._models, order, self._in_use)
+        if model is None or self._order(model) is None:
+            return
+        evictable, blob = evictable_ahead(self._models, order, self._in_use, model), self._blobs.get(model)
+        assert evictable is not None and blob is not None, "it has a turn coming, and is at hand"
+        turns = self._coming_turns()
+        placement = self._weights.place(model, blob, evictable, [name for name in turns if name != model])
+        if placement is not None:
+            self._start(model, placement, blob, ahead=True)
+        elif turns[0] == model:
+            self.no_place_ahead = model
 
     async def close(self) -> None:
         """Nothing is on its way any more."""
-        if self._prefetching is not None:
-            self._prefetching.cancel()
         for coming in list(self._coming.values()):
             coming.transfer.cancel()
             await coming.ended.wait()
 
     def _coming_turns(self) -> list[ModelName]:
-        """Models with work, the one whose turn comes next first, without the one whose turn it is."""
-        names = (name for name in self._turn_order() if name != self._in_use)
-        return [name for name in names if self._models[name].running or self._models[name].waiting]
-
-    def _next_model(self) -> ModelName | None:
-        """The first in the order of turns that is not resident."""
-        missing = (name for name in self._coming_turns() if not self._models[name].is_resident)
-        name = next(missing, None)
-        return name if name is not None and self._order(name) is not None else None
-
-    async def _prefetch(self, model: ModelName) -> None:
-        try:
-            blob = await self._blobs.blob(model)
-            turns = self._coming_turns()
-            if model not in turns or self._weights.is_resident(model) or model in self._coming:
-                return
-            # Others go only for the very next turn, or what is evicted might be back before this is used.
-            later = [name for name in self._turn_order() if name not in (model, self._in_use)]
-            evictable = later if turns[0] == model else []
-            placement = self._weights.place(model, blob, evictable, turns[1:])
-            if placement is not None:
-                self._start(model, placement, blob, ahead=True)
-            elif turns[0] == model:
-                self.no_place_ahead = model
-        except KottosError as error:
-            log.warning("model %s was not brought in ahead of its turn: %s", model, error)
-        finally:
-            self._prefetching = None
+        return coming_turns(self._models, self._turn_order(), self._in_use)
 
     async def _make_place(self, model: ModelName, blob: Tensor) -> Placement:
         evictable = [name for name in self._turn_order() if name != model]

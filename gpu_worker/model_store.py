@@ -27,7 +27,7 @@ class BlobCache(Protocol):
 
 
 class ModelStore:
-    """The engine's BlobSource, in the loop's thread only. Models of equal bytes share a blob."""
+    """The engine's HeldBlobs, in the loop's thread only. Models of equal bytes share a blob."""
 
     def __init__(self, cache: BlobCache, on_released: Callable[[ModelName], None]) -> None:
         """on_released: this model's blob goes now, nothing may view it any more."""
@@ -39,6 +39,7 @@ class ModelStore:
         self._locks: dict[BlobId, asyncio.Lock] = {}  # of asking for it
         self._held: Counter[BlobId] = Counter()
         self._reclaimed: set[BlobId] = set()  # while they are held, or arrive
+        self._progress: dict[BlobId, float] = {}  # of those that arrive
 
     def add(self, model: ModelName, blob: BlobSpec) -> None:
         self._specs[model] = blob
@@ -62,16 +63,18 @@ class ModelStore:
         """Gets it if there is room without evicting. Raises ModelError: a bad file, or too large for the cache."""
         await self._get(model, preload=True)
 
-    async def blob(self, model: ModelName) -> Tensor:
-        """[blob_bytes] uint8, host; others may have to go for it. Raises ModelError: a bad file, or no room."""
-        if (cached := self.get(model)) is not None:
-            return cached
+    async def fetch(self, model: ModelName) -> None:
+        """Gets it; others may have to go for it. Raises ModelError: a bad file, or no room."""
         if model not in self._specs:
             raise ModelError(f"model {model!r} is not imported")
-        self.num_misses += 1
-        blob = await self._get(model, preload=False)
-        assert blob is not None, "only preloading finds no room"
-        return blob
+        if model not in self:
+            self.num_misses += 1
+        await self._get(model, preload=False)
+
+    def progress(self, model: ModelName) -> float | None:
+        """Which share of it has been read, while it is being got."""
+        blob = self._specs.get(model)
+        return None if blob is None else self._progress.get(blob.id)
 
     @contextlib.contextmanager
     def hold(self, model: ModelName) -> Iterator[None]:
@@ -98,19 +101,23 @@ class ModelStore:
                 if spec.id == blob:
                     self._on_released(model)
 
-    async def _get(self, model: ModelName, *, preload: bool) -> Tensor | None:
+    async def _get(self, model: ModelName, *, preload: bool) -> None:
         blob = self._specs[model]
 
         def on_progress(done_bytes: int) -> None:
+            self._progress[blob.id] = done_bytes / blob.num_bytes
             log.info("model %s: %d of %d MiB are read", model, done_bytes >> 20, blob.num_bytes >> 20)
 
         try:
             async with self._locks[blob.id]:
-                tensor = self._blobs.get(blob.id)
-                if tensor is None:
+                if blob.id in self._blobs:
+                    return
+                self._progress[blob.id] = 0.0
+                try:
                     tensor = await self._cache.acquire(blob, preload=preload, on_progress=on_progress)
+                finally:
+                    del self._progress[blob.id]
                 if tensor is not None:
                     self._blobs[blob.id] = tensor
-                return tensor
         finally:
             self._let_go_of_reclaimed(blob.id)

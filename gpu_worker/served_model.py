@@ -8,7 +8,7 @@ from gpu_worker.memory.slab_pool import ShapeClass
 from gpu_worker.scheduling.policy import Costs
 from gpu_worker.scheduling.waiting import WaitingLine
 from gpu_worker.sequence import Sequence
-from gpu_worker.weights import Weights
+from gpu_worker.weights import MappedBlobs, Weights
 from shared.ids import ModelName, RequestId
 
 
@@ -22,6 +22,7 @@ class ServedModel:
         shape: ShapeClass,
         kv: KvStore,
         weights: Weights,
+        blobs: MappedBlobs,
         max_sequence_tokens: int,
         costs: Costs,
         content_id: str = "",
@@ -38,10 +39,15 @@ class ServedModel:
         self._running: dict[RequestId, Sequence] = {}
         self.kv = kv
         self._weights = weights
+        self._blobs = blobs  # in host memory
 
     @property
     def is_resident(self) -> bool:
         return self._weights.is_resident(self.name)
+
+    @property
+    def is_at_hand(self) -> bool:
+        return self._weights.is_placed(self.name) or self.name in self._blobs
 
     @property
     def num_free_blocks(self) -> int:

@@ -187,7 +187,7 @@ class WorkerService:
         costs = guessed_costs(manifest.blob_bytes, link, unified=self._budget.unified)
         content_id = f"{entry.folder.name}:{manifest.sha256}"  # weights and texts may change under one name
         self._roster.models[name] = ServedModel(
-            name, executor, shape, self._kv, self._weights, max_tokens, costs, content_id
+            name, executor, shape, self._kv, self._weights, self._store, max_tokens, costs, content_id
         )
         log.info("model %s is ready: %d MiB of weights", name, manifest.blob_bytes >> 20)
 

@@ -26,7 +26,7 @@ class Switches:
 
     def note(self, model: ModelName, arrival: Arrival, decided_at_s: float) -> None:
         """The next step is this model's, and may run now."""
-        if model != self._current:
+        if model != self._current or arrival.kind == "from disk":
             self._pending.append(_Switch(model, self._current, arrival, self._clock() - decided_at_s))
             self._current = model
 

@@ -32,6 +32,9 @@ class Placement:
 class Weights(Protocol):
     def is_resident(self, model: ModelName) -> bool: ...
 
+    def is_placed(self, model: ModelName) -> bool:
+        """Resident, or on its way to be: then the host's copy is not needed for it to run."""
+
     def resident(self, model: ModelName) -> Tensor | None:
         """[blob_bytes] uint8, device: its weights, ready to be used; None when they have to be brought in."""
 
@@ -69,6 +72,9 @@ class UnifiedWeights:
     def is_resident(self, model: ModelName) -> bool:
         return model in self._blobs
 
+    def is_placed(self, model: ModelName) -> bool:
+        return model in self._blobs
+
     def resident(self, model: ModelName) -> Tensor | None:
         return self._blobs.get(model)
 
@@ -98,6 +104,9 @@ class ArenaWeights:
 
     def is_resident(self, model: ModelName) -> bool:
         return model in self._placed and model not in self._coming
+
+    def is_placed(self, model: ModelName) -> bool:
+        return model in self._placed
 
     def resident(self, model: ModelName) -> Tensor | None:
         return self._placed.get(model) if model not in self._coming else None

@@ -297,9 +297,9 @@ class ModelSwitched(Message, frozen=True):
     worker: WorkerId
     model: ModelName
     previous: ModelName | None
-    kind: Literal["resident", "prefetched", "streamed", "copied"]
+    kind: Literal["resident", "prefetched", "streamed", "copied", "from disk"]
     copied_bytes: int
-    waited_s: float  # from the decision to the first operation that may run
+    waited_s: float  # until the first operation may run: from the decision; from disk, from when it could have run
     overlapped_s: float = 0.0  # of the copy: beside steps, of other models or, streamed, its own
 
 

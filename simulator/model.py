@@ -41,6 +41,10 @@ class SimulatedModel:
         return self._weights.is_resident(self.name)
 
     @property
+    def is_at_hand(self) -> bool:
+        return True
+
+    @property
     def num_free_blocks(self) -> int:
         return self._kv.num_free_blocks(self.shape)
 

@@ -76,7 +76,7 @@ async def first_tokens_from_disk(models: Sequence[LoadedModel], repeats: int, ti
         device_memory_bytes=_KV_BYTES + room_for_one(models),
         host_memory_bytes=largest_bytes + _HOST_SPARE_BYTES,
     )
-    await _in_turns("from disk", "copied", settings, models, repeats, timings, drop=True)
+    await _in_turns("from disk", "from disk", settings, models, repeats, timings, drop=True)
 
 
 async def _in_turns(

@@ -68,7 +68,7 @@ class Stage:
         served = {name: _Served(model, self.weights) for name, model in self.models.items()}
         self.loader = Loader(self.device, self.weights, self, cast(Any, served), lambda: self.turns, self._on_device)
 
-    async def blob(self, model: ModelName) -> Tensor:
+    def get(self, model: ModelName) -> Tensor:
         return self.blobs[model]
 
     async def _on_device(self, work: Callable[[], None]) -> None:
@@ -92,14 +92,15 @@ class _Served:
     """What the loader looks at."""
 
     running, waiting = (None,), ()
+    is_at_hand = True
 
     def __init__(self, model: LoadedModel, weights: ArenaWeights) -> None:
         self.executor = model.executor
-        self._name, self._weights = model.name, weights
+        self.name, self._weights = model.name, weights
 
     @property
     def is_resident(self) -> bool:
-        return self._weights.is_resident(self._name)
+        return self._weights.is_resident(self.name)
 
 
 def room_for_one(models: Sequence[LoadedModel]) -> int:

@@ -17,7 +17,7 @@ from typing import Final
 
 from gpu_worker.scheduling.costs import StepShape
 from gpu_worker.scheduling.policy import ModelView, SequenceView, Turn, WorkerView
-from gpu_worker.scheduling.step import Admission, admission, fill_step, is_runnable
+from gpu_worker.scheduling.step import Admission, admission, fill_step, has_something_to_run
 from shared.ids import ModelName
 
 MIN_TURN: Final = 2.0
@@ -67,6 +67,7 @@ class Deadline:
         rules = admission(view)
         needs = self._needs(view, rules, now_s)
         self._waits_since_s = {need.name: now_s - need.waits_s for need in needs}
+        needs = [need for need in needs if need.model.is_at_hand]
         if not needs:
             self._planned = None
             return None
@@ -103,7 +104,7 @@ class Deadline:
         return [
             _need(model, now_s, now_s - self._waits_since_s.get(model.name, now_s))
             for model in view.models
-            if is_runnable(model, rules)
+            if has_something_to_run(model, rules)
         ]
 
     def _choose(self, ranked: list[_Need], view: WorkerView) -> _Need:

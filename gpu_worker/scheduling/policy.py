@@ -76,6 +76,10 @@ class ModelView(Protocol):
         """A step needs no copy of weights first."""
 
     @property
+    def is_at_hand(self) -> bool:
+        """Its weights are in host memory, or on the device, or on their way there: it could run. Else on disk only."""
+
+    @property
     def costs(self) -> Costs: ...
 
     @property

@@ -10,7 +10,7 @@ def next_missing(
     models: Mapping[ModelName, ModelView], turn_order: Sequence[ModelName], in_use: ModelName | None
 ) -> ModelName | None:
     """The model with work whose turn comes soonest and that is not resident."""
-    return next((name for name in _coming_turns(models, turn_order, in_use) if not models[name].is_resident), None)
+    return next((name for name in coming_turns(models, turn_order, in_use) if not models[name].is_resident), None)
 
 
 def evictable_ahead(
@@ -23,14 +23,15 @@ def evictable_ahead(
 
     Others go for the very next turn only, or what is evicted might be needed back before the newcomer is used.
     """
-    turns = _coming_turns(models, turn_order, in_use)
+    turns = coming_turns(models, turn_order, in_use)
     if model not in turns:
         return None
     return [name for name in turn_order if name not in (model, in_use)] if turns[0] == model else []
 
 
-def _coming_turns(
+def coming_turns(
     models: Mapping[ModelName, ModelView], turn_order: Sequence[ModelName], in_use: ModelName | None
 ) -> list[ModelName]:
-    """Models with work, the one whose turn comes next first, without the one whose turn it is."""
-    return [name for name in turn_order if name != in_use and (models[name].running or models[name].waiting)]
+    """Models at hand with work, the one whose turn comes next first, without the one whose turn it is."""
+    others = (models[name] for name in turn_order if name != in_use)
+    return [model.name for model in others if model.is_at_hand and (model.running or model.waiting)]

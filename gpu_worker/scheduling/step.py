@@ -5,14 +5,14 @@ admission does not preempt. So that models with small needs don't starve one wit
 before an earlier sequence, of whatever model, that is first in its line and has no room yet: room gathers for it.
 """
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from heapq import merge
 from itertools import islice
 from math import inf
 
 from gpu_worker.scheduling.policy import ModelView, OrderKey, SequenceView, WorkerView, order_key
-from shared.ids import RequestId
+from shared.ids import ModelName, RequestId
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,23 @@ def admission(view: WorkerView) -> Admission:
 
 
 def is_runnable(model: ModelView, rules: Admission) -> bool:
-    """A step of this model would compute something."""
+    """A step of this model would compute something now."""
+    return model.is_at_hand and has_something_to_run(model, rules)
+
+
+def next_to_fetch(view: WorkerView, turn_order: Sequence[ModelName]) -> ModelName | None:
+    """The model that waits for its weights from disk and for nothing else, once its turn is the next.
+
+    Not before: what has its turn sooner might have to go for it.
+    """
+    rules, models = admission(view), {model.name: model for model in view.models}
+    ready = (model for name in turn_order if has_something_to_run(model := models[name], rules))
+    first = next(ready, None)
+    return first.name if first is not None and not first.is_at_hand else None
+
+
+def has_something_to_run(model: ModelView, rules: Admission) -> bool:
+    """Wherever its weights are."""
     if any(sequence.is_ready for sequence in model.running):
         return True
     first = next(iter(model.waiting), None)
@@ -66,6 +82,8 @@ def fill_step(
     order; by default nobody is left out.
     """
     num_tokens: dict[RequestId, int] = {}
+    if not model.is_at_hand:
+        return num_tokens
     prefilling: list[SequenceView] = []
     budget_tokens = max_step_tokens
     num_free_blocks = model.num_free_blocks

@@ -86,7 +86,7 @@ def served_model(name: str = MODEL, max_sequence_tokens: int = 100) -> tuple[Ser
     pool = SlabPool(NUM_BLOCKS, 1, 1)
     kv = kv_store(pool)
     unused = cast(Any, None)
-    return ServedModel(ModelName(name), unused, kv.register(1), kv, unused, max_sequence_tokens, COSTS), pool
+    return ServedModel(ModelName(name), unused, kv.register(1), kv, unused, unused, max_sequence_tokens, COSTS), pool
 
 
 def run(model: ServedModel, sequence: WorkerSequence) -> None:

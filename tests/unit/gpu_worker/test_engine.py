@@ -1,9 +1,10 @@
-"""The token loop over stubs: what takes long is done at once, and each look at the clock takes a second."""
+"""The token loop over stubs: what takes long is done at once, and each look at the clock takes a while."""
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
 
 import torch
@@ -23,9 +24,10 @@ from gpu_worker.sequence import Sequence as WorkerSequence
 from gpu_worker.served_model import ServedModel
 from gpu_worker.weights import Placement
 from shared import subjects
+from shared.errors import ModelError
 from shared.ids import ModelName, RequestId
 from shared.memory_bus import MemoryBroker
-from shared.messages import AnyMessage, Frame, SequenceTokens
+from shared.messages import AnyMessage, Frame, ModelSwitched, SequenceTokens
 from shared.slo import DEFAULT_TTFT_S
 from shared.telemetry import Registry
 from tests.unit.gpu_worker.stand_ins import BLOCK_TOKENS, COSTS, LIFE, OWNER, WORKER, assign, cancel, kv_store
@@ -51,7 +53,20 @@ class StubExecutor:
 
 
 class StubWeights:
-    """Blobs, and a place for each of them."""
+    """Blobs, and a place for each of them. What is missing comes when the test lets it."""
+
+    def __init__(self) -> None:
+        self.missing: set[ModelName] = set()
+        self.asked: asyncio.Queue[ModelName] = asyncio.Queue()
+        self.may_come = asyncio.Event()
+        self.error: ModelError | None = None
+        self.num_held: Counter[ModelName] = Counter()
+
+    def __contains__(self, model: ModelName) -> bool:
+        return model not in self.missing
+
+    def is_placed(self, model: ModelName) -> bool:
+        return False
 
     def is_resident(self, model: ModelName) -> bool:
         return True
@@ -70,11 +85,21 @@ class StubWeights:
     def drop(self, model: ModelName) -> None:
         return None
 
-    async def blob(self, model: ModelName) -> Tensor:
+    def get(self, model: ModelName) -> Tensor:
         return torch.empty(1, dtype=torch.uint8)
 
-    def hold(self, model: ModelName) -> AbstractContextManager[None]:
-        return nullcontext()
+    async def fetch(self, model: ModelName) -> None:
+        self.asked.put_nowait(model)
+        await self.may_come.wait()
+        if self.error is not None:
+            raise self.error
+        self.missing.discard(model)
+
+    @contextmanager
+    def hold(self, model: ModelName) -> Iterator[None]:
+        self.num_held[model] += 1
+        yield
+        self.num_held[model] -= 1
 
 
 class WatchedModel(ServedModel):
@@ -92,16 +117,16 @@ class WatchedModel(ServedModel):
 class Running:
     """An engine, its bus, and what its owner hears."""
 
-    def __init__(self, steps: dict[str, Step]) -> None:
+    def __init__(self, steps: dict[str, Step], look_s: float) -> None:
         broker = MemoryBroker()
         self.bus, self.owner_bus = broker.connect(), broker.connect()
         policy = RoundRobin()
         self.roster = Roster(Outbox(WORKER, LIFE), policy, max_sequences=10)
         self.pool = SlabPool(16, 1, 1)
         kv = kv_store(self.pool)
-        weights = StubWeights()
-        seconds = itertools.count()
-        self.clock = lambda: float(next(seconds))
+        self.weights = weights = StubWeights()
+        looks = itertools.count()
+        self.clock = lambda: next(looks) * look_s
         limits = Limits(max_step_tokens=8, max_running=4, turn_steps=2, block_tokens=BLOCK_TOKENS)
         self.engine = Engine(
             WORKER, self.bus, self.roster, policy, limits, kv, weights, weights, CpuDevice(unified=True),
@@ -109,9 +134,10 @@ class Running:
         )  # fmt: skip
         for name, step in steps.items():
             executor = cast(Executor, cast(Any, StubExecutor(step)))
-            self.model = WatchedModel(ModelName(name), executor, kv.register(1), kv, weights, 64, COSTS)
+            self.model = WatchedModel(ModelName(name), executor, kv.register(1), kv, weights, weights, 64, COSTS)
             self.roster.models[self.model.name] = self.model
         self.heard: list[SequenceTokens] = []
+        self.switches: list[ModelSwitched] = []
         self._ends: dict[RequestId, asyncio.Event] = {}
 
     def submit(self, request: str, model: str, num_tokens: int) -> None:
@@ -119,6 +145,8 @@ class Running:
         self.engine.receive(assign(request, model=model, max_tokens=num_tokens))
 
     def on_message(self, message: AnyMessage) -> None:
+        if isinstance(message, ModelSwitched):
+            self.switches.append(message)
         if isinstance(message, Frame):
             self.heard += message.sequences
             for entry in message.sequences:
@@ -137,11 +165,13 @@ class Running:
 
 
 @asynccontextmanager
-async def running(steps: dict[str, Step]) -> AsyncIterator[Running]:
-    worker = Running(steps)
+async def running(steps: dict[str, Step], look_s: float = 1.0) -> AsyncIterator[Running]:
+    """look_s: seconds that go by with each look at the clock."""
+    worker = Running(steps, look_s)
     await worker.bus.start()
     await worker.owner_bus.start()
-    await worker.owner_bus.subscribe(subjects.owner(OWNER), worker.on_message)
+    for subject in (subjects.owner(OWNER), subjects.EVENT_MODEL_SWITCHED):
+        await worker.owner_bus.subscribe(subject, worker.on_message)
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(worker.engine.run())
         yield worker
@@ -244,3 +274,40 @@ async def test_what_arrives_during_a_step_takes_effect_after_it() -> None:
     assert len(spans) == 3
     assert (worker.num_tokens("r"), worker.reasons()) == (3, ["cancelled"])
     assert worker.pool.used_bytes == 0
+
+
+async def test_others_run_while_weights_come_from_disk() -> None:
+    async with running({"missing": tokens_of, "there": tokens_of}, look_s=0.01) as worker:
+        worker.weights.missing.add(ModelName("missing"))
+        worker.submit("a", "missing", num_tokens=2)
+        async with asyncio.timeout(TIMEOUT_S):
+            assert await worker.weights.asked.get() == "missing"
+        worker.submit("b", "there", num_tokens=4)
+        await worker.ended("b")
+        assert worker.num_tokens("a") == 0
+        worker.weights.may_come.set()
+        await worker.ended("a")
+        worker.submit("c", "there", num_tokens=1)
+        await worker.ended("c")
+        assert (worker.num_tokens("a"), worker.weights.asked.empty()) == (2, True)
+        assert worker.weights.num_held == {"missing": 0, "there": 0}
+    kinds = [(switch.model, switch.kind) for switch in worker.switches]
+    assert kinds == [("there", "resident"), ("missing", "from disk"), ("there", "resident")]
+    assert worker.switches[1].waited_s > worker.switches[2].waited_s > 0
+
+
+async def test_weights_that_do_not_come_fail_their_sequences_only() -> None:
+    async with running({"bad": tokens_of, "good": tokens_of}, look_s=0.01) as worker:
+        worker.weights.missing.add(ModelName("bad"))
+        worker.weights.error = ModelError("/bad is corrupt")
+        worker.submit("a", "bad", num_tokens=2)
+        worker.submit("b", "bad", num_tokens=2)
+        worker.submit("c", "good", num_tokens=2)
+        async with asyncio.timeout(TIMEOUT_S):
+            assert await worker.weights.asked.get() == "bad"
+        worker.weights.may_come.set()
+        for request in "abc":
+            await worker.ended(request)
+        assert worker.weights.num_held.total() == 0
+    ends = {entry.request_id: entry.ended.message for entry in worker.heard if entry.ended}
+    assert ends == {"a": "/bad is corrupt", "b": "/bad is corrupt", "c": ""}

@@ -76,22 +76,25 @@ class Place:
         self.turns = [ModelName(name) for name in turns]
         self.copies = ManualCopies() if link else None
         self.num_copied = 0
+        self.on_disk: set[ModelName] = set()  # models that are not in host memory
         device = cast(Any, SimpleNamespace(copies=self.copies, copy=CpuDevice(unified=False).copy))
         order = StreamOrder((Span(0, BLOB_BYTES),), 0, (BLOB_BYTES,))
         models = {name: self._model(name, order) for name in names}
         self.loader = Loader(device, self.weights, self, cast(Any, models), lambda: self.turns, self._on_device)
 
-    def _model(self, name: ModelName, order: StreamOrder) -> Any:
+    def _model(self, model: ModelName, order: StreamOrder) -> Any:
         class Model:
+            name = model
             running = (object(),)
             waiting = ()
             executor = SimpleNamespace(stream_order=order)
-            is_resident = property(lambda _: self.weights.is_resident(name))
+            is_resident = property(lambda _: self.weights.is_resident(model))
+            is_at_hand = property(lambda _: self.weights.is_placed(model) or model not in self.on_disk)
 
         return Model()
 
-    async def blob(self, model: ModelName) -> Tensor:
-        return torch.full((BLOB_BYTES,), ord(model), dtype=torch.uint8)
+    def get(self, model: ModelName) -> Tensor | None:
+        return None if model in self.on_disk else torch.full((BLOB_BYTES,), ord(model), dtype=torch.uint8)
 
     async def _on_device(self, work: Callable[[], None]) -> None:
         self.num_copied += 1
@@ -212,6 +215,26 @@ async def test_further_ahead_a_model_takes_free_memory_only() -> None:
     assert place.resident() == "abc"
 
 
+async def test_what_is_on_disk_only_does_not_hold_up_what_comes_after_it() -> None:
+    place = Place(2, "abcd")
+    place.on_disk = {B}
+    await place.bring(A)
+    place.loader.prefetch()
+    await settle()
+    place.newest.arrive()
+    await settle()
+    assert place.resident() == "ac"
+
+
+async def test_what_is_on_its_way_needs_no_host_memory() -> None:
+    place = Place(2, "ab")
+    await place.bring(A)
+    place.loader.prefetch()
+    place.on_disk = {B}
+    arrival = await place.loader.bring(B)
+    assert arrival.kind == "streamed"
+
+
 async def test_what_runs_is_never_evicted() -> None:
     place = Place(1, "ab")
     await place.bring(A)
@@ -229,7 +252,7 @@ async def test_what_comes_ahead_of_its_turn_gives_way_to_whose_turn_it_is() -> N
     place.turns = [C, D, A, B]
     place.weights.drop(A)
     big = torch.zeros(2 * ALIGN_BYTES, dtype=torch.uint8)
-    place.blob = cast(Any, lambda model: _ready(big))  # type: ignore[method-assign]
+    place.get = cast(Any, lambda model: big)  # type: ignore[method-assign]
     arrival = await place.loader.bring(C)
     assert arrival.base.numel() == 2 * ALIGN_BYTES
     assert place.resident() == ""
@@ -249,7 +272,7 @@ async def test_what_starts_ahead_of_its_turn_meanwhile_gives_way_too() -> None:
         place.loader._start(D, placement, small, ahead=True)
 
     place.newest.when_ended(lambda: asyncio.get_running_loop().call_soon(start_another))
-    place.blob = cast(Any, lambda model: _ready(big))  # type: ignore[method-assign]
+    place.get = cast(Any, lambda model: big)  # type: ignore[method-assign]
     arrival = await place.loader.bring(C)
     assert arrival.base.numel() == 2 * ALIGN_BYTES
 
@@ -267,7 +290,8 @@ async def test_what_is_evicted_before_its_turn_was_not_brought_in_ahead_of_it() 
 
 async def test_what_can_not_fit_is_refused() -> None:
     place = Place(1, "a")
-    place.blob = cast(Any, lambda model: _ready(torch.zeros(2 * ALIGN_BYTES, dtype=torch.uint8)))  # type: ignore[method-assign]
+    big = torch.zeros(2 * ALIGN_BYTES, dtype=torch.uint8)
+    place.get = cast(Any, lambda model: big)  # type: ignore[method-assign]
     with pytest.raises(ModelError, match="don't fit"):
         await place.loader.bring(A)
 
@@ -280,7 +304,3 @@ async def test_closing_ends_what_is_on_its_way() -> None:
     await place.loader.close()
     assert place.resident() == "a"
     assert place.weights.place(B, torch.zeros(BLOB_BYTES, dtype=torch.uint8), []) is not None
-
-
-async def _ready(blob: Tensor) -> Tensor:
-    return blob

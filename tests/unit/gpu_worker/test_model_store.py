@@ -49,6 +49,12 @@ class Store(ModelStore):
         for model, blob in {**BLOBS, ALIAS: BLOBS[B]}.items():
             self.add(model, blob)
 
+    async def blob(self, model: ModelName) -> Tensor:
+        await self.fetch(model)
+        blob = self.get(model)
+        assert blob is not None
+        return blob
+
 
 async def test_a_blob_is_asked_for_once_while_it_may_be_kept() -> None:
     store = Store()
@@ -57,7 +63,7 @@ async def test_a_blob_is_asked_for_once_while_it_may_be_kept() -> None:
     assert await store.blob(A) is blob
     assert (A in store, store.get(A)) == (True, blob)
     assert store.cache.acquired == [("A", False)]
-    assert store.cache.used == ["A", "A"]
+    assert store.cache.used == ["A"] * 3
 
 
 async def test_two_that_want_the_same_blob_ask_once() -> None:
@@ -135,10 +141,21 @@ async def test_one_model_does_not_wait_for_anothers_blob() -> None:
     assert B in store
 
 
+async def test_progress_is_told_while_it_arrives() -> None:
+    store = Store()
+    store.cache.may_grant.clear()
+    fetching = asyncio.create_task(store.fetch(B))
+    await asyncio.sleep(0)
+    assert (store.progress(B), store.progress(ALIAS), store.progress(A)) == (1 / 6, 1 / 6, None)
+    store.cache.may_grant.set()
+    await fetching
+    assert store.progress(B) is None
+
+
 async def test_errors_pass_and_the_next_one_asks_again() -> None:
     store = Store()
     with pytest.raises(ModelError, match="'unknown' is not imported"):
-        await store.blob(ModelName("unknown"))
+        await store.fetch(ModelName("unknown"))
     store.cache.error = ModelError("corrupt")
     with pytest.raises(ModelError, match="corrupt"):
         await store.blob(A)

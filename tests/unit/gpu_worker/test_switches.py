@@ -37,6 +37,8 @@ def test_steps_of_one_model_are_no_switch() -> None:
     assert told.switches.drain() == []
     told.switch(B, "copied", waited_s=2.0)
     assert told.one() == ModelSwitched(WORKER, B, A, "copied", NUM_BYTES, 2.0)
+    told.switch(B, "from disk", waited_s=3.0)  # it had gone meanwhile
+    assert told.one() == ModelSwitched(WORKER, B, B, "from disk", NUM_BYTES, 3.0)
 
 
 def test_a_copy_ahead_of_its_turn_is_hidden_as_a_whole() -> None:

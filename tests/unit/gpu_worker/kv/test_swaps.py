@@ -21,7 +21,7 @@ class Worker:
         self.kv = KvStore(kv_region(self.pool, keep=keep), kv_region(self.host_pool, keep=keep), self.device)
         shape, nothing = self.kv.register(1), None
         self.a, self.b = (
-            ServedModel(ModelName(name), nothing, shape, self.kv, nothing, 100, COSTS)  # type: ignore[arg-type]
+            ServedModel(ModelName(name), nothing, shape, self.kv, nothing, nothing, 100, COSTS)  # type: ignore[arg-type]
             for name in ("a", "b")
         )
         self.room = Room({model.name: model for model in (self.a, self.b)}, self.kv)
@@ -153,7 +153,7 @@ def test_the_end_of_one_that_waited_for_room_lets_the_others_try(worker: Worker)
 
 def test_one_that_is_preempted_in_a_step_is_not_part_of_it() -> None:
     store = kv_store(SlabPool(4, 1, 1))
-    model = ServedModel(ModelName("m"), None, store.register(1), store, None, 100, COSTS)  # type: ignore[arg-type]
+    model = ServedModel(ModelName("m"), None, store.register(1), store, None, None, 100, COSTS)  # type: ignore[arg-type]
     room = Room({model.name: model}, store)
     both = [Sequence(submit(name, prompt=[2] * 9), at_s) for name, at_s in (("first", 0.0), ("last", 1.0))]
     for sequence in both:

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from gpu_worker.scheduling.policy import Limits, WorkerView
-from gpu_worker.scheduling.step import admission, fill_step, is_runnable
+from gpu_worker.scheduling.step import admission, fill_step, is_runnable, next_to_fetch
 from gpu_worker.scheduling.waiting import WaitingLine
 from tests.unit.gpu_worker.scheduling.toy_worker import ToyModel, ToySequence, limits, model, sequence
 
@@ -96,3 +96,15 @@ def test_waiting_line_orders_and_removes() -> None:
     for gone in (a, sequence("c", 1, at=2)):
         with pytest.raises(ValueError, match="is not waiting"):
             line.remove(gone)
+
+
+def test_what_is_on_disk_only_is_not_runnable_and_is_fetched_when_its_turn_is_next() -> None:
+    idle, there = model("idle", is_at_hand=False), model("there", waiting=[sequence("a", 4)])
+    roomless = model("roomless", waiting=[sequence("b", 4, at=9.0)], num_free_blocks=0, is_at_hand=False)
+    missing = model("missing", waiting=[sequence("c", 4)], is_at_hand=False)
+    view = WorkerView([idle, there, roomless, missing], limits(), 0)
+    rules = admission(view)
+    assert [m.name for m in view.models if is_runnable(m, rules)] == ["there"]
+    names = [idle.name, roomless.name, missing.name, there.name]
+    assert next_to_fetch(view, names) == "missing"
+    assert next_to_fetch(view, [there.name, *names]) is None

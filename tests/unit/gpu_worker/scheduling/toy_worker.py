@@ -57,6 +57,7 @@ class ToyModel:
     costs: Costs = COSTS
     running: list[ToySequence] = field(default_factory=list)
     waiting: WaitingLine[ToySequence] = field(default_factory=WaitingLine)
+    is_at_hand: bool = True
 
     @property
     def num_free_blocks(self) -> int:
@@ -79,10 +80,12 @@ def model(
     num_free_blocks: int = 1000,
     is_resident: bool = True,
     last_step: int = 0,
+    is_at_hand: bool = True,
 ) -> ToyModel:
     """Alone on its memory."""
     pool = SlabPool(max(num_free_blocks, 1), 1, 1)
     toy = ToyModel(ModelName(name), pool, pool.register(1), is_resident, last_step, running=list(running))
+    toy.is_at_hand = is_at_hand
     if num_free_blocks == 0:
         pool.allocate(toy.shape, 1)
     for one in waiting:

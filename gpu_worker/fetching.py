@@ -1,0 +1,115 @@
+"""Weights that are on disk only: asked for while other models run, and kept until theirs has had its turn.
+
+One at a time, and by the policy's order: the model whose turn would be next. What was fetched is held, so that a host
+with room for fewer models than have work makes progress: whoever asks for the room next gets it after that turn.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+from gpu_worker.scheduling.policy import WorkerView
+from gpu_worker.scheduling.step import admission, has_something_to_run, next_to_fetch
+from shared.errors import KottosError
+from shared.ids import ModelName
+
+log = logging.getLogger(__name__)
+
+
+class FetchedBlobs(Protocol):
+    async def fetch(self, model: ModelName) -> None:
+        """Into host memory; others may have to go for it. Raises KottosError."""
+
+    def hold(self, model: ModelName) -> AbstractContextManager[None]:
+        """Meanwhile its blob stays, once it is there."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    holding: ExitStack
+    asked_at_s: float
+    is_there: bool = False
+    num_steps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFailure:
+    model: ModelName
+    reason: str
+
+
+class Fetcher:
+    """In the engine's loop."""
+
+    def __init__(
+        self,
+        blobs: FetchedBlobs,
+        turn_order: Callable[[], Sequence[ModelName]],
+        on_settled: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
+        """on_settled: a blob came, or failed to."""
+        self._blobs = blobs
+        self._turn_order = turn_order
+        self._on_settled = on_settled
+        self._clock = clock
+        self._kept: dict[ModelName, _Kept] = {}
+        self._fetching: asyncio.Task[None] | None = None
+        self._failures: list[FetchFailure] = []
+
+    def look(self, view: WorkerView) -> None:
+        """Between two steps: lets go of what had its turn, and asks for what is missing next."""
+        missing = any(not model.is_at_hand for model in view.models if model.running or model.waiting)
+        if not self._kept and not missing:
+            return
+        rules = admission(view)
+        for model in view.models:
+            kept = self._kept.get(model.name)
+            if kept is None or not kept.is_there:
+                continue
+            if kept.num_steps >= view.limits.turn_steps or not has_something_to_run(model, rules):
+                self._let_go(model.name)
+        if missing and self._fetching is None and (name := next_to_fetch(view, self._turn_order())) is not None:
+            self._fetching = asyncio.get_running_loop().create_task(self._fetch(name))
+
+    def take_failures(self) -> list[FetchFailure]:
+        failures, self._failures = self._failures, []
+        return failures
+
+    def note_step(self, model: ModelName) -> float | None:
+        """It runs a step. When it was asked for, if this is the first step since it came from disk."""
+        kept = self._kept.get(model)
+        if kept is None:
+            return None
+        kept.num_steps += 1
+        return kept.asked_at_s if kept.num_steps == 1 else None
+
+    async def close(self) -> None:
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.wait([self._fetching])
+        for name in list(self._kept):
+            self._let_go(name)
+
+    async def _fetch(self, model: ModelName) -> None:
+        kept = self._kept[model] = _Kept(ExitStack(), self._clock())
+        kept.holding.enter_context(self._blobs.hold(model))
+        try:
+            await self._blobs.fetch(model)
+            kept.is_there = True
+        except KottosError as error:
+            self._failures.append(FetchFailure(model, str(error)))
+        except Exception:
+            log.exception("model %s was not fetched", model)
+            self._failures.append(FetchFailure(model, "its weights could not be brought into memory"))
+        finally:
+            if not kept.is_there:
+                self._let_go(model)
+            self._fetching = None
+            self._on_settled()
+
+    def _let_go(self, model: ModelName) -> None:
+        self._kept.pop(model).holding.close()
