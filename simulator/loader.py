@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from gpu_worker.scheduling.prefetch import evictable_ahead, next_missing
+from gpu_worker.scheduling.prefetch import coming_turns, evictable_ahead, next_missing
 from shared.ids import ModelName
 from simulator.link import Link, Transfer
 from simulator.model import SimulatedModel
@@ -78,15 +78,18 @@ class SimulatedLoader:
         evictable = None if model is None else evictable_ahead(self._models, order, self._in_use, model)
         if model is None or evictable is None:
             return
-        if self._weights.place(model, self._models[model].blob_bytes, evictable):
+        turns = [name for name in coming_turns(self._models, order, self._in_use) if name != model]
+        if self._weights.place(model, self._models[model].blob_bytes, evictable, turns):
             self._start(model, ahead=True)
         elif evictable:
             self.no_place_ahead = model
 
     def _make_place(self, model: ModelName) -> None:
         blob_bytes = self._models[model].blob_bytes
-        evictable = [name for name in self._turn_order() if name != model]
-        while not self._weights.place(model, blob_bytes, evictable):
+        order = self._turn_order()
+        evictable = [name for name in order if name != model]
+        turns = coming_turns(self._models, order, model)
+        while not self._weights.place(model, blob_bytes, evictable, turns):
             if not self._coming:
                 raise ValueError(f"{blob_bytes} bytes of weights don't fit the device")
             for coming in list(self._coming.values()):  # what came ahead of its turn gives way

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from gpu_worker.memory.arena import Arena, plan_eviction
+from gpu_worker.memory.arena import Arena
+from gpu_worker.memory.eviction import Place, plan_cheapest_eviction
 from shared.ids import ModelName
 
 
@@ -13,22 +14,25 @@ class SimulatedWeights:
         self._arena = Arena(region_bytes)
         self._offsets: dict[ModelName, int] = {}
         self._coming: set[ModelName] = set()  # placed, not settled: not to be used or evicted
-        self._former: dict[ModelName, int] = {}
+        self._places: dict[ModelName, Place] = {}  # of every model that ever had one
 
     def is_resident(self, model: ModelName) -> bool:
         return model in self._offsets and model not in self._coming
 
-    def place(self, model: ModelName, num_bytes: int, evictable: Sequence[ModelName]) -> bool:
-        """Evicts from the end of `evictable`; False, and nothing changed, where it does not fit."""
+    def place(
+        self, model: ModelName, num_bytes: int, evictable: Sequence[ModelName], turns: Sequence[ModelName]
+    ) -> bool:
+        """False, and nothing changed, where it does not fit."""
         residents = [(name, self._offsets[name]) for name in evictable if self.is_resident(name)]
-        evicted = plan_eviction(self._arena, num_bytes, residents)
+        former = self._places.get(model, Place(num_bytes, None))
+        evicted = plan_cheapest_eviction(self._arena, model, self._places | {model: former}, residents, turns)
         if evicted is None:
             return False
         for name in evicted:
             self.drop(name)
-        offset = self._arena.allocate(num_bytes, self._former.get(model))
-        assert offset is not None, "plan_eviction made room"
-        self._offsets[model] = self._former[model] = offset
+        offset = self._arena.allocate(num_bytes, former.last_offset)
+        assert offset is not None, "who was evicted made room"
+        self._offsets[model], self._places[model] = offset, Place(num_bytes, offset)
         self._coming.add(model)
         return True
 
