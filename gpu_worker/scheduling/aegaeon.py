@@ -48,8 +48,8 @@ class AegaeonPrefill:
         return [(group.model, sequence) for sequence in done]
 
     def next_step(self, look: Look) -> Turn | None:
-        """Of the first group that can run."""
-        for group in self._candidates(look):
+        """Of the first group; None when there is none, or it waits for room or a copy."""
+        for group in self._queue.first():
             if (turn := look.step_of(group.model, group.sequences)) is not None:
                 self._prefilling = group
                 return turn
@@ -57,14 +57,6 @@ class AegaeonPrefill:
 
     def coming(self, num_groups: int) -> Iterator[ModelName]:
         return (group.model for group in self._queue.first(num_groups))
-
-    def _candidates(self, look: Look) -> Iterator[Group]:
-        """The first group. Where that finds no room: of who is first in line for it; then those that have begun."""
-        yield from self._queue.first()
-        first = look.first_waiting(among=self._queue)
-        begun = (sequence for model in look.models.values() for sequence in model.running)
-        groups = (self._queue.group_of(sequence) for sequence in (*([first] if first else []), *begun))
-        yield from dict.fromkeys(group for group in groups if group is not None)
 
     def _forget(self, sequence: SequenceView) -> None:
         self._queue.remove(sequence)

@@ -62,7 +62,3 @@ class PrefillQueue:
 
     def first(self, num_groups: int = 1) -> Iterator[Group]:
         return islice(self._groups.values(), num_groups)
-
-    def group_of(self, sequence: SequenceView) -> Group | None:
-        number = self._number_of.get(sequence.request_id)
-        return None if number is None else self._groups[number]

@@ -171,7 +171,7 @@ def test_another_attempt_is_prefilled_again() -> None:
     assert not policy.alpha, "nobody decodes yet"
 
 
-def test_a_group_without_room_lets_those_run_who_make_room() -> None:
+def test_prompts_wait_while_room_gathers_for_who_is_due_first() -> None:
     policy = Aegaeon()
     later, earlier = sequence("enters first", 8, at=2), sequence("is due first", 12, at=1)
     models = [model("a", waiting=[later], num_free_blocks=4), model("b", waiting=[earlier], num_free_blocks=2)]

@@ -115,10 +115,11 @@ class ToyWorker:
         num_places: int,
         *,
         num_slabs: int = 6,  # of 1 KiB
+        num_copy_steps: int = 0,  # that a preempted sequence is not ready; 0: its KV is computed again
         keeps_turn_steps: bool = False,  # the policy promises it
     ) -> None:
         self.policy, self.limits, self.num_places = policy, limits, num_places
-        self.keeps_turn_steps = keeps_turn_steps
+        self.num_copy_steps, self.keeps_turn_steps = num_copy_steps, keeps_turn_steps
         self.now_s = 0.0
         self.pool = SlabPool(num_slabs * 1024, 1024, 64)
         self.models = {
@@ -127,18 +128,20 @@ class ToyWorker:
         }
         self.num_steps = self.num_steps_since_copy = 0
         self.copied_at_step: list[int] = []
+        self.copies: list[tuple[int, ToySequence]] = []  # of KV to host memory; they end at this step
         self.finished: dict[RequestId, int] = {}  # at which step
 
     def view(self) -> WorkerView:
         return WorkerView(self.models.values(), self.limits, self.num_steps_since_copy)
 
-    def submit(self, which: int, one: ToySequence) -> None:
+    def submit(self, which: int, one: ToySequence) -> bool:
         """Like a worker's admission: what could never fit is not let in."""
         toy = self.models[ModelName(f"m{which}")]
         fits = -(-one.end_tokens // BLOCK_TOKENS) <= self.pool.capacity_blocks(toy.shape)
         if fits:
             toy.waiting.add(one)
             self.policy.enter(toy.name, one, self.now_s)
+        return fits
 
     def cancel(self, which: int, one: ToySequence) -> None:
         toy = self.models[ModelName(f"m{which}")]
@@ -147,11 +150,14 @@ class ToyWorker:
         self.policy.leave(toy.name, one)
 
     def step(self) -> Turn | None:
-        turn = self.policy.plan(self.view(), self.now_s)
-        if turn is None:
-            assert not any(toy.running for toy in self.models.values()), "idle while a sequence could run"
-            return None
+        """None when the worker is idle: it has no sequence."""
+        while (turn := self.policy.plan(self.view(), self.now_s)) is None:
+            if not self.copies:
+                assert not any(toy.running or toy.waiting for toy in self.models.values()), "idle though one could run"
+                return None
+            self._settle(self.copies[0][0])
         self.num_steps += 1
+        self._settle(self.num_steps)
         toy = self.models[turn.model]
         self._check(turn, toy)
         self._activate(toy)
@@ -190,30 +196,44 @@ class ToyWorker:
         toy.last_step = self.num_steps
 
     def _make_room(self, turn: Turn, toy: ToyModel) -> list[tuple[ToySequence, int]]:
+        """As kv/room.py does."""
         ready: list[tuple[ToySequence, int]] = []
+        were_running = list(toy.running)
         planned = [one for one in (*toy.running, *toy.waiting) if one.request_id in turn.num_tokens]
         for one in sorted(planned, key=order_key):
             num_tokens = turn.num_tokens[one.request_id]
             wanted = -(-(one.num_computed_tokens + num_tokens) // BLOCK_TOKENS) - len(one.blocks)
-            if one in toy.waiting:
-                toy.waiting.remove(one)
-                toy.running.append(one)
-            elif one not in toy.running:
-                continue  # preempted above
-            while one in toy.running and isinstance(got := self.pool.allocate(toy.shape, wanted), OutOfBlocks):
+            is_newcomer = one not in were_running
+            while is_newcomer or one in toy.running:  # else it was preempted above
+                got = self.pool.allocate(toy.shape, wanted)
+                if not isinstance(got, OutOfBlocks):
+                    if is_newcomer:
+                        toy.waiting.remove(one)
+                        toy.running.append(one)
+                    one.blocks += got
+                    ready.append((one, num_tokens))
+                    break
+                if is_newcomer:
+                    break
                 self._preempt_last()
-            if one in toy.running and not isinstance(got, OutOfBlocks):
-                one.blocks += got
-                ready.append((one, num_tokens))
         return ready
 
     def _preempt_last(self) -> None:
         running = [(order_key(one), toy, one) for toy in self.models.values() for one in toy.running]
         _, toy, victim = max(running, key=lambda entry: entry[0])
         self.pool.free(toy.shape, victim.blocks)
-        victim.blocks, victim.num_computed_tokens = [], 0
+        victim.blocks = []
+        if self.num_copy_steps:
+            victim.is_ready = False
+            self.copies.append((self.num_steps + self.num_copy_steps, victim))
+        else:
+            victim.num_computed_tokens = 0
         toy.running.remove(victim)
         toy.waiting.add(victim)
+
+    def _settle(self, step: int) -> None:
+        while self.copies and self.copies[0][0] <= step:
+            self.copies.pop(0)[1].is_ready = True
 
     def _commit(self, toy: ToyModel, one: ToySequence, num_tokens: int) -> None:
         one.num_computed_tokens += num_tokens
@@ -223,4 +243,5 @@ class ToyWorker:
                 toy.running.remove(one)
                 self.pool.free(toy.shape, one.blocks)
                 self.policy.leave(toy.name, one)
+                assert one.request_id not in self.finished
                 self.finished[one.request_id] = self.num_steps
