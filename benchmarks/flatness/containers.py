@@ -6,7 +6,8 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-_OURS: Final = ("gpu_worker", "shared")
+TABLE_PREFIX: Final = "held by "  # of what `held` finds, where it stands beside other sizes
+_OURS: Final = ("gpu_worker", "router", "shared")
 _CONTAINERS: Final = (dict, list, set, frozenset, deque)
 
 

@@ -6,17 +6,14 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 from benchmarks.bare_worker import BareWorker, running
-from benchmarks.flatness.containers import held, num_blocks, num_objects
+from benchmarks.flatness.containers import TABLE_PREFIX, held, num_blocks, num_objects
 from benchmarks.flatness.samples import Samples
 from benchmarks.flatness.work import MEMORY, NUM_STREAMS, Task, Tasks
 from benchmarks.processes import descendants, size_of
 from shared.config import Config, ModelSource
 from shared.messages import Ended
-
-TABLE_PREFIX: Final = "held by "
 
 
 class Run:

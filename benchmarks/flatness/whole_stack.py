@@ -24,6 +24,7 @@ _NAMES: Final = {
     "nats-server": "nats-server",
     "serve": "supervisor",
 }
+_MAX_REQUESTS: Final = 64  # in flight; so the table of attempts that are over is full before the first sample
 
 
 class Run:
@@ -96,8 +97,9 @@ async def run(sources: Sequence[ModelSource], folder: Path, num_requests: int, e
 
 
 def _settings() -> dict[str, str]:
-    """The variables that give a worker of the stack its memory."""
+    """The variables that give the worker its memory and the gateway its bounds."""
     defaults = WorkerConfig()
     fields = {name: getattr(MEMORY, name) for name in WorkerConfig.__struct_fields__}
     changed = {name: value for name, value in fields.items() if value != getattr(defaults, name)}
-    return {variable(f"worker.{name}"): str(value) for name, value in changed.items()}
+    of_worker = {variable(f"worker.{name}"): str(value) for name, value in changed.items()}
+    return {**of_worker, variable("gateway.max_requests"): str(_MAX_REQUESTS)}
