@@ -44,6 +44,10 @@ class Cluster:
         """Why the model can't run, as far as a worker says so."""
         return next((load.reason for load in self._loads(model) if load.state == "failed"), "")
 
+    def progress(self, model: ModelName) -> float | None:
+        """How far the worker is that has most of it, while it is imported or read from disk."""
+        return max((load.progress for load in self._loads(model) if load.progress is not None), default=None)
+
     def max_sequence_tokens(self, model: ModelName) -> int:
         """The longest sequence that fits some worker; 0: nobody knows yet."""
         return max((load.max_sequence_tokens for load in self._loads(model)), default=0)

@@ -35,6 +35,7 @@ class ModelInfo:
     state: ModelState
     context_length: int | None  # None: not imported yet
     reason: str  # with state failed
+    progress: float | None = None  # share done, while it is imported or read from disk
 
 
 class Models:
@@ -83,7 +84,8 @@ class Models:
             raise unknown(name)
         model = self._loaded.get(name)
         context_length = self.context_length(model) if model else None
-        return ModelInfo(name, self._cluster.model_state(name), context_length, self._cluster.failure(name))
+        state, failure = self._cluster.model_state(name), self._cluster.failure(name)
+        return ModelInfo(name, state, context_length, failure, self._cluster.progress(name))
 
     def all_info(self) -> list[ModelInfo]:
         return [self.info(name) for name in self._catalogue]

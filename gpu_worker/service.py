@@ -40,6 +40,7 @@ from shared.catalogue import ModelEntry, open_catalogue, read_card, read_manifes
 from shared.config import Config
 from shared.errors import BusError, KottosError, ModelError
 from shared.ids import Incarnation, ModelName, WorkerId, new_id
+from shared.importing import Progress, share_done
 from shared.machine import memory_limit_bytes, num_cores
 from shared.messages import AnyMessage, Assign, Cancel, EndAck, ModelLoad, OwnerBeat, Resend, WorkerBeat
 from shared.telemetry import Registry
@@ -68,6 +69,7 @@ class WorkerService:
         self._metrics_address = metrics_address
         self._incarnation = Incarnation(new_id("life"))
         self._failed: dict[ModelName, str] = {}  # reasons
+        self._imported_share: dict[ModelName, float] = {}  # of those that are being imported
         self._num_beats = 0
         worker_config = config.worker
         budget = plan_budget(worker_config, memory_limit_bytes())
@@ -160,7 +162,10 @@ class WorkerService:
     async def _load(self, name: ModelName, entry: ModelEntry) -> None:
         self._choice.check_own(name)
         dtype, layout = self._config.worker.dtype, self._device.layout
-        await ensure_imported(entry, dtype, self._config.cache_dir)
+        try:
+            await ensure_imported(entry, dtype, self._config.cache_dir, lambda heard: self._note_import(name, heard))
+        finally:
+            self._imported_share.pop(name, None)
         card, manifest = read_card(entry), read_manifest(entry, layout, dtype)
         if card is None or manifest is None:
             raise ModelError(f"{entry.folder} lacks its card or manifest")
@@ -190,6 +195,9 @@ class WorkerService:
             name, executor, shape, self._kv, self._weights, self._store, max_tokens, costs, content_id
         )
         log.info("model %s is ready: %d MiB of weights", name, manifest.blob_bytes >> 20)
+
+    def _note_import(self, name: ModelName, progress: Progress) -> None:
+        self._imported_share[name] = share_done(progress)
 
     def _on_released(self, name: ModelName) -> None:
         """Its blob goes: where memory is unified, nothing may view it any more."""
@@ -229,11 +237,12 @@ class WorkerService:
         if model is None:
             if (reason := self._failed.get(name)) is not None:
                 return ModelLoad(name, "failed", reason=reason)
-            return ModelLoad(name, "loading")
+            return ModelLoad(name, "loading", progress=self._imported_share.get(name, self._store.progress(name)))
         return ModelLoad(
             name,
             "resident" if model.is_resident else "cached",
             num_running=len(model.running),
             num_waiting=len(model.waiting),
             max_sequence_tokens=model.max_sequence_tokens,
+            progress=self._store.progress(name),
         )

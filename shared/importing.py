@@ -31,6 +31,22 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     model: str = ""  # where one process handles several
 
 
+# Where each phase of an import begins and ends, as shares of the whole, by the time that phases usually take.
+_PHASE_SHARES: Final[dict[Phase, tuple[float, float]]] = {
+    "copy": (0.0, 0.1),
+    "tokenizer": (0.1, 0.3),
+    "load": (0.3, 0.6),
+    "write": (0.6, 0.9),
+    "probe": (0.9, 1.0),
+}
+
+
+def share_done(progress: Progress) -> float:
+    """Of the import as a whole."""
+    start, end = _PHASE_SHARES[progress.phase]
+    return start + (end - start) * min(1.0, progress.done / max(progress.total, 1))
+
+
 _decoder: Final = msgspec.json.Decoder(Progress)
 
 

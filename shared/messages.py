@@ -167,6 +167,7 @@ class ModelLoad(Part, frozen=True):
     num_waiting: int = 0
     max_sequence_tokens: int = 0  # what fits: context length or KV memory, whichever is less; 0: not known yet
     reason: str = ""  # with "failed"
+    progress: float | None = None  # share done, while it is imported or its weights are read from disk
 
 
 class WorkerBeat(Message, frozen=True):

@@ -33,6 +33,7 @@ class ModelObject(msgspec.Struct, frozen=True):
     object: str = "model"
     owned_by: str = "kottos"
     reason: str | UnsetType = UNSET  # with state failed
+    progress: float | UnsetType = UNSET  # share done, while it is imported or read from disk
 
 
 class ModelList(msgspec.Struct, frozen=True):
@@ -95,6 +96,7 @@ class StatusRoutes:
             level.priority,
             self._attainment.of(info.name).share,
             reason=info.reason or UNSET,
+            progress=UNSET if info.progress is None else info.progress,
         )
 
 

@@ -85,6 +85,8 @@ async def test_a_model_runs_on_while_another_is_read(
         running = await harness.finish(await harness.submit(there.name, PROMPT, NUM_TOKENS))
         assert running.tokens == tiny_models.generate(there, PROMPT, NUM_TOKENS)
         assert harness.streams[waiting].tokens == []
+        progress = {load.model: load.progress for load in (await harness.beats()).models}
+        assert progress == {there.name: None, missing.name: 0.0}
         may_come.set()
         assert (await harness.finish(waiting)).tokens == tiny_models.generate(missing, PROMPT, NUM_TOKENS)
         assert [switch.kind for switch in harness.switches] == ["resident", "from disk"]

@@ -42,6 +42,15 @@ def test_who_says_where_its_metrics_are_is_listed() -> None:
     assert seen.metrics_addresses() == [("worker", OTHER, "here:2"), ("router", "router", "here:1")]
 
 
+def test_the_farthest_worker_tells_the_progress() -> None:
+    seen = cluster()
+    seen.on_worker_beat(beat(models=(ModelLoad(MODEL, "loading"),)), 0.0)
+    assert seen.progress(MODEL) is None
+    seen.on_worker_beat(beat(models=(ModelLoad(MODEL, "loading", progress=0.25),)), 0.0)
+    seen.on_worker_beat(beat(worker=OTHER, models=(ModelLoad(MODEL, "cached", progress=0.0),)), 0.0)
+    assert seen.progress(MODEL) == 0.25
+
+
 def test_dead_workers_are_forgotten() -> None:
     seen = cluster()
     seen.on_worker_beat(beat(), 0.0)
