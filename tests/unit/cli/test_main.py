@@ -33,12 +33,15 @@ def kottos(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
 def test_every_flag_reaches_the_configuration(served: list[Config], monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = "--host ::1 --port 9 --model a=/a --model b=/b --demo --device cuda --device-memory 2GiB"
     arguments += " --host-memory 3GiB --kv-memory 1GiB --dtype float32 --workers 2 --nats nats://n:1 --log-level debug"
+    arguments += " --ttft 2 --tbt 0.05 --slo a=ttft_s:1 --slo b=priority:3"
     assert kottos(monkeypatch, "serve", *arguments.split()) == 0
     [config] = served
     worker = config.worker
     assert config.models == (ModelSource("a", "/a"), ModelSource("b", "/b")) and config.demo
     assert (config.gateway.host, config.gateway.port, config.bus.url) == ("::1", 9, "nats://n:1")
     assert (worker.device_memory_bytes, worker.host_memory_bytes, worker.kv_memory_bytes) == (2 << 30, 3 << 30, 1 << 30)
+    assert (config.slo.ttft_s, config.slo.tbt_s) == (2.0, 0.05)
+    assert [str(own) for own in config.slo.models] == ["a=ttft_s:1.0", "b=priority:3"]
     assert (worker.device, worker.dtype, worker.num_workers, config.log_level) == ("cuda", "float32", 2, "debug")
 
 
