@@ -31,6 +31,7 @@ def banner(url: str, models: Sequence[ShownModel], client_env: Path | None = Non
         lines += ["", "Try it:", "", curl_line(url, first)]
     if client_env is not None:
         lines += ["", f"Internal services reach the bus with what is in {client_env}", "(examples/ shows how)."]
+    lines += ["", f"Metrics of each service: {url}/metrics/targets"]
     lines += ["", "Ctrl-C stops everything."]
     return "\n".join(lines)
 

@@ -41,6 +41,7 @@ def test_the_banner_names_url_models_and_states_and_prefers_a_chat_model_that_is
     assert URL in text.splitlines()[0]
     assert "base" in text and "resident" in text and "loading" in text
     assert curl_line(URL, CHAT) in text.splitlines()
+    assert text.splitlines()[-3].endswith(f" {URL}/metrics/targets")
     assert curl_line(URL, BASE) in banner(URL, [ShownModel("later", "loading", True), BASE]).splitlines()
 
 
