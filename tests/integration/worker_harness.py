@@ -208,8 +208,8 @@ class Harness:
 
 
 @contextlib.asynccontextmanager
-async def running_worker(config: Config, *, owner_beats: bool = True) -> AsyncIterator[Harness]:
-    """The worker with all its models loaded."""
+async def running_worker(config: Config, *, owner_beats: bool = True, num_refused: int = 0) -> AsyncIterator[Harness]:
+    """The worker with all its models loaded, but for those that it refuses."""
     broker = MemoryBroker()
     worker_bus, bus = broker.connect("worker"), broker.connect("owner")
     await worker_bus.start()
@@ -222,7 +222,11 @@ async def running_worker(config: Config, *, owner_beats: bool = True) -> AsyncIt
     if owner_beats:
         tasks.append(asyncio.create_task(_beat(bus)))
     try:
-        await harness.beat_where(lambda beat: all(model.state in ("cached", "resident") for model in beat.models))
+        await harness.beat_where(
+            lambda beat: (
+                sum(load.state in ("cached", "resident") for load in beat.models) == len(beat.models) - num_refused
+            )
+        )
         yield harness
         assert not tasks[0].done(), tasks[0].result()
     finally:
