@@ -7,6 +7,7 @@ service --NATS--> bus_front +--> pipeline --> owner ----+
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
@@ -31,6 +32,8 @@ from shared.config import Config
 from shared.ids import OwnerId, new_id
 from shared.levels import Levels
 from shared.telemetry import Registry
+
+_log = logging.getLogger(__name__)
 
 SHUTDOWN_GRACE_S: Final = 1.5  # for running requests to end, and then to say that they were ended
 _TOMBSTONES_PER_REQUEST: Final = 4
@@ -57,8 +60,11 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     metrics = GatewayMetrics(registry)
     owner = Owner(owner_id, bus, ledger, cluster, clock, metrics.finished)
     texts = TextPool(settings.template_timeout_s, settings.max_requests)
-    models = Models(open_catalogue(config), cluster, texts.warm)
+    catalogue = open_catalogue(config)
+    models = Models(catalogue, cluster, texts.warm)
     levels, attainment = Levels(config.slo), Attainment()
+    for name in levels.without_model(catalogue):
+        _log.warning("slo.models: there is no model %r yet", name)
     pipeline = Pipeline(owner, models, texts, levels, attainment, metrics, settings.max_requests, clock)
     bus_front = BusFront(owner_id, bus, pipeline, settings.max_requests, clock)
     status = StatusRoutes(models, levels, attainment, cluster, bus, clock)

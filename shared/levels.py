@@ -1,7 +1,7 @@
 """Service levels in the configuration: defaults, and where a model differs from them."""
 
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 import msgspec
 
@@ -44,6 +44,10 @@ class Levels:
 
     def __getitem__(self, model: str) -> ServiceLevel:
         return self._own.get(model, self._default)
+
+    def without_model(self, models: Container[str]) -> list[str]:
+        """Names with a level of their own that none of the models has: to come, or misspelt."""
+        return [name for name in self._own if name not in models]
 
 
 def changed(level: ServiceLevel, change: LevelChange) -> ServiceLevel:

@@ -9,6 +9,11 @@ def test_a_model_has_the_defaults_but_for_what_it_changes() -> None:
     assert levels["own"] == ServiceLevel(Slo(3.0, 0.2), priority=0)
 
 
+def test_a_name_that_no_model_has_shows() -> None:
+    levels = Levels(SloConfig(models=(ModelLevel("a", LevelChange()), ModelLevel("typo", LevelChange()))))
+    assert levels.without_model({"a", "b"}) == ["typo"]
+
+
 def test_without_configuration_it_is_as_published() -> None:
     assert Levels(SloConfig())["any"] == ServiceLevel(Slo(10.0, 0.1), priority=0)
 
