@@ -26,6 +26,7 @@ from gpu_worker.roster import Roster
 from gpu_worker.scheduling.policy import Limits, Policy, Turn, WorkerView
 from gpu_worker.sequence import Sequence
 from gpu_worker.served_model import ServedModel
+from gpu_worker.split import Split
 from gpu_worker.switches import Switches
 from gpu_worker.weights import Weights
 from shared import subjects
@@ -83,6 +84,7 @@ class Engine:
         device: Device,
         clock: Callable[[], float],
         metrics: EngineMetrics,
+        split: Split | None = None,
     ) -> None:
         self._bus = bus
         self._roster = roster
@@ -93,6 +95,7 @@ class Engine:
         self._blobs = blobs
         self._clock = clock
         self._metrics = metrics
+        self._split = split
         self._inbox: deque[tuple[float, Inbound]] = deque()  # each with the instant at which it came
         self._wake = asyncio.Event()
         self._num_steps = 0
@@ -128,6 +131,7 @@ class Engine:
                 self._wake.clear()
                 self._collect()
                 await self._kv.compaction.advance(self._on_device)
+                self._extend_kv()
                 self._fetcher.look(self._view())
                 turn = self._policy.plan(self._view(), self._clock())
                 if turn is not None:
@@ -143,6 +147,9 @@ class Engine:
 
     async def _take(self, turn: Turn) -> None:
         model = self._roster.models[turn.model]
+        if self._split is not None and not model.is_resident and not self._split.can_place(model.name):
+            await self._give_way(model, self._split)
+            return
         planned = self._make_room(model, turn)
         if not planned:  # they wait for copies of KV, or gave way to sequences of other models
             return
@@ -196,6 +203,21 @@ class Engine:
         return WorkerView(
             self._roster.models.values(), self._limits, self._num_steps_since_copy, self._loader.no_place_ahead
         )
+
+    def _extend_kv(self) -> None:
+        """Where the first in a line finds no room, KV may get slabs from models without work."""
+        for model in self._roster.models.values():
+            if (first := next(iter(model.waiting), None)) is not None:
+                self._kv.make_room(model.shape, first.num_tokens)
+
+    async def _give_way(self, model: ServedModel, split: Split) -> None:
+        """KV moves out of what a model needs beside what weights have; its turn comes when that is done."""
+        leaving = split.in_the_way(model.name)
+        for other in self._roster.models.values():
+            for sequence in leaving.intersection(other.running):
+                other.preempt(sequence)
+        if not split.can_place(model.name):
+            await self._idle()  # a copy's end wakes
 
     def _make_room(self, model: ServedModel, turn: Turn) -> list[Planned]:
         wanted = ((self._roster.get(request_id), num_tokens) for request_id, num_tokens in turn.num_tokens.items())

@@ -43,6 +43,10 @@ class Roster:
     def get(self, request_id: RequestId) -> Sequence | None:
         return self._sequences.get(request_id)
 
+    def has_work(self, name: ModelName) -> bool:
+        model = self.models.get(name)
+        return model is not None and bool(model.running or model.waiting)
+
     # --- what arrives ---------------------------------------------------------------------------
 
     def assign(self, message: Assign, now_s: float) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from torch import Tensor
 
 from gpu_worker.device.base import KvLayout
 from gpu_worker.device.select import open_device
@@ -19,12 +18,8 @@ from gpu_worker.host_cache.client import HostCacheClient
 from gpu_worker.host_cache.protocol import BlobId, BlobSpec
 from gpu_worker.host_cache.reach import ChildReach, SocketReach
 from gpu_worker.importer.launch import ensure_imported
-from gpu_worker.kv.memory import KvRegion
-from gpu_worker.kv.store import KvStore
-from gpu_worker.memory.prefix_index import SharedBlocks
-from gpu_worker.memory.slab_pool import SlabPool
-from gpu_worker.model_choice import ModelChoice, place_of
 from gpu_worker.metrics import EngineMetrics, Watched, watch
+from gpu_worker.model_choice import ModelChoice, place_of
 from gpu_worker.model_store import ModelStore
 from gpu_worker.outbox import Outbox
 from gpu_worker.roster import Roster
@@ -32,9 +27,10 @@ from gpu_worker.scheduling.costs import guessed_costs
 from gpu_worker.scheduling.policy import Limits
 from gpu_worker.scheduling.select import make_policy
 from gpu_worker.served_model import ServedModel
-from gpu_worker.weights import ArenaWeights, UnifiedWeights, Weights, check_fits
+from gpu_worker.weights import check_fits
+from gpu_worker.worker_memory import QUANTUM_BYTES, open_memory
 from shared import subjects
-from shared.budget import Budget, plan_budget
+from shared.budget import plan_budget
 from shared.bus import Bus
 from shared.catalogue import ModelEntry, open_catalogue, read_card, read_manifest
 from shared.config import Config
@@ -48,7 +44,6 @@ from shared.telemetry import Registry
 log = logging.getLogger(__name__)
 
 BEAT_S: Final = 0.5
-QUANTUM_BYTES: Final = 4096  # of KV block ids
 
 
 class WorkerService:
@@ -86,8 +81,8 @@ class WorkerService:
         socket = worker_config.host_cache_socket
         self._cache = HostCacheClient(SocketReach(Path(socket)) if socket else ChildReach(config))
         self._store = ModelStore(self._cache, on_released=self._on_released)
-        self._kv_region, self._kv = self._make_kv(budget)
-        self._weights = self._make_weights(budget)
+        self._memory = open_memory(self._device, worker_config, budget, self._store, self._roster.has_work)
+        self._kv, self._weights = self._memory.kv, self._memory.weights
         self._budget = budget
         region_bytes = budget.host_bytes if budget.unified else budget.weight_bytes
         place = place_of(worker_config.id)
@@ -101,25 +96,9 @@ class WorkerService:
         )
         self._engine = Engine(
             worker, bus, self._roster, policy, limits, self._kv, self._weights, self._store, self._device,
-            time.monotonic, EngineMetrics(registry),
+            time.monotonic, EngineMetrics(registry), self._memory.split,
         )  # fmt: skip
         watch(registry, Watched(self._roster.models, self._kv, self._store, self._outbox, self._engine.prefetches, bus))
-
-    def _make_kv(self, budget: Budget) -> tuple[Tensor, KvStore]:
-        """The KV region of the device, and what lies in it and in the host's."""
-        slab_bytes, keep = self._config.worker.slab_bytes, self._config.worker.prefix_cache
-        pool = SlabPool(budget.kv_bytes, slab_bytes, QUANTUM_BYTES)
-        host_pool = SlabPool(budget.host_kv_bytes // slab_bytes * slab_bytes, slab_bytes, QUANTUM_BYTES)
-        region = self._device.allocate(pool.total_bytes)
-        on_device = KvRegion(SharedBlocks(pool, keep=keep), region)
-        host_region = torch.empty(host_pool.total_bytes, dtype=torch.uint8)
-        in_host = KvRegion(SharedBlocks(host_pool, keep=keep), host_region)
-        return region, KvStore(on_device, in_host, self._device)
-
-    def _make_weights(self, budget: Budget) -> Weights:
-        if budget.unified:
-            return UnifiedWeights(self._store)
-        return ArenaWeights(self._device.allocate(budget.weight_bytes))
 
     async def run(self, stopping: asyncio.Event) -> None:
         """On a started bus, until `stopping` is set. Owners see it gone and submit what runs elsewhere."""
@@ -170,7 +149,7 @@ class WorkerService:
         if card is None or manifest is None:
             raise ModelError(f"{entry.folder} lacks its card or manifest")
         if not self._budget.unified:
-            check_fits(name, manifest.blob_bytes, self._budget.weight_bytes)
+            check_fits(name, manifest.blob_bytes, self._memory.most_weight_bytes)
         torch_dtype: torch.dtype = getattr(torch, dtype)
         shape = self._kv.register(card.kv.token_bytes(torch_dtype.itemsize) * self._device.block_tokens)
         layout_of_kv = KvLayout(
@@ -183,11 +162,14 @@ class WorkerService:
         )
         bound = await asyncio.to_thread(build_module, entry.folder, manifest)
         self._choice.take(name, manifest.blob_bytes)
-        executor = Executor(self._device, bound, self._kv_region, layout_of_kv)
+        executor = Executor(self._device, bound, self._memory.kv_region, layout_of_kv)
         weights_file = entry.weights_folder(layout, dtype).absolute() / "weights.bin"
         self._store.add(name, BlobSpec(BlobId(manifest.sha256), manifest.blob_bytes, str(weights_file)))
         await self._store.preload(name)
-        max_tokens = min(card.context_length, self._kv.capacity_blocks(shape) * self._device.block_tokens)
+        least_blocks = self._memory.least_kv_slabs * shape.blocks_per_slab
+        max_tokens = min(card.context_length, least_blocks * self._device.block_tokens)
+        if self._memory.split is not None:
+            self._memory.split.expect(name, manifest.blob_bytes)
         link = self._config.worker.link_bandwidth_bytes or None
         costs = guessed_costs(manifest.blob_bytes, link, unified=self._budget.unified)
         content_id = f"{entry.folder.name}:{manifest.sha256}"  # weights and texts may change under one name

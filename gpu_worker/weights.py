@@ -3,7 +3,7 @@
 Bookkeeping belongs to the engine loop; `Placement.copy` is what the device thread runs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -93,10 +93,12 @@ class UnifiedWeights:
 class ArenaWeights:
     """A weight region of the device; each model that has a place takes one contiguous range of it."""
 
-    def __init__(self, region: Tensor) -> None:
-        """region: [num_bytes] uint8, device."""
+    def __init__(self, region: Tensor, num_bytes: int | None = None) -> None:
+        """region: [...] uint8, device, of which weights have the first `num_bytes` at first (None: all)."""
         self._region = region
-        self._arena = Arena(region.numel())
+        self._arena = Arena(region.numel() if num_bytes is None else num_bytes)
+        # Asked for room up to an end, instead of evicting these (None: nothing helps); whether it has come.
+        self.on_short: Callable[[int, Sequence[ModelName] | None], bool] = lambda end_bytes, evicted: False
         self._placed: dict[ModelName, Tensor] = {}  # [blob_bytes] uint8, views of the region
         self._coming: set[ModelName] = set()  # placed, not settled: not to be used or evicted
         # Of every model that ever had one: views of that address may still exist.
@@ -119,6 +121,8 @@ class ArenaWeights:
         residents = [(name, self._offset(name)) for name in evictable if self.is_resident(name)]
         former = self._places.get(model, Place(num_bytes, None))
         evicted = plan_cheapest_eviction(self._arena, model, self._places | {model: former}, residents, turns)
+        if evicted != [] and self.on_short(self._arena.free_tail + self.rounded(num_bytes), evicted):
+            evicted = []
         if evicted is None:
             return None
         for name in evicted:
@@ -137,6 +141,25 @@ class ArenaWeights:
         self._arena.free(self._offset(model))
         del self._placed[model]
         self._coming.discard(model)
+
+    # --- the split ------------------------------------------------------------------------------
+
+    @property
+    def total_bytes(self) -> int:
+        return self._arena.total_bytes
+
+    def rounded(self, num_bytes: int) -> int:
+        """What weights of `num_bytes` take."""
+        return self._arena.rounded(num_bytes)
+
+    def placed_beyond(self, offset: int) -> list[ModelName] | None:
+        """Models with a byte there; None where one of them is on its way."""
+        beyond = [name for name, base in self._placed.items() if self._offset(name) + self.rounded(len(base)) > offset]
+        return None if self._coming.intersection(beyond) else beyond
+
+    def resize(self, num_bytes: int) -> None:
+        """Weights have the first `num_bytes` of the region. Raises ValueError where a model lies beyond."""
+        self._arena.resize(num_bytes)
 
     def _offset(self, model: ModelName) -> int:
         return self._placed[model].data_ptr() - self._region.data_ptr()

@@ -74,6 +74,8 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device_memory_bytes: Bytes = 0  # 0 on cpu: unified memory, weights stay in the host cache
     host_memory_bytes: Bytes = 0  # budget of the host model cache; 0: half of what the devices leave
     kv_memory_bytes: Bytes = 0  # 0: 20 % of the device memory (or of the memory limit when unified), 4 GiB at most
+    least_kv_memory_bytes: Bytes = 0  # that weights leave to KV when they need more; 0: kv_memory
+    most_kv_memory_bytes: Bytes = 0  # that KV may get from weights without work; 0: half of device_memory
     host_kv_memory_bytes: Bytes = 0  # 0: a quarter of what is left, kv_memory at most; less than a slab: none
     prefix_cache: bool = True  # KV of equal beginnings is shared, and kept until memory is needed
     slab_bytes: SomeBytes = 4 << 20

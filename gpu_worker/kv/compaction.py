@@ -49,6 +49,10 @@ class Compaction:
         self._holders = holders
         self._moves: Moves | None = None
 
+    @property
+    def is_moving(self) -> bool:
+        return self._moves is not None
+
     async def advance(self, on_device: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
         """Between two steps. on_device: runs what it gets while no step runs."""
         moves = self.begin()

@@ -56,6 +56,8 @@ class KvStore:
         self._claims = Claims()
         self._holders = Holders()
         self.compaction = Compaction(on_device, device, self._holders)
+        # Asked for slabs for so many more blocks of a class; whether they have come.
+        self.on_short: Callable[[ShapeClass, int], bool] = lambda shape, num_blocks: False
         self._moves: list[_Move] = []  # at most one of a sequence; bounded by the blocks that there are
 
     def open(self, on_moved: Callable[[], None]) -> None:
@@ -70,6 +72,39 @@ class KvStore:
         """The class of blocks of this size in both memories. Raises ConfigError if none fits."""
         self._in_host.blocks.register(block_bytes)
         return self._on_device.blocks.register(block_bytes)
+
+    # --- the split ------------------------------------------------------------------------------
+
+    @property
+    def num_device_slabs(self) -> int:
+        return self._on_device.blocks.num_slabs
+
+    @property
+    def slab_bytes(self) -> int:
+        return self._on_device.blocks.slab_bytes
+
+    @property
+    def first_slab(self) -> int:
+        """Those before it are lent."""
+        return self._on_device.blocks.first_slab
+
+    def lend(self, num_slabs: int) -> bool:
+        """Gives the first slabs of the device away, if nobody uses a block of theirs."""
+        return not self.compaction.is_moving and self._on_device.blocks.lend(num_slabs)
+
+    def take_back(self, num_slabs: int) -> None:
+        self._on_device.blocks.take_back(num_slabs)
+
+    def boundary_holders(self, num_slabs: int) -> set[Sequence]:
+        """Sequences at rest with blocks in the first slabs of the device."""
+        block_ids = self._on_device.blocks.boundary_blocks(num_slabs)
+        return {sequence for block_id in block_ids for sequence in self._holders.of(block_id)}
+
+    def make_room(self, shape: ShapeClass, num_tokens: int) -> None:
+        """For the first in a line, who needs blocks for so many tokens: where they are short, KV may get more slabs."""
+        num_missing = self._num_blocks(num_tokens) - self._on_device.blocks.num_free_blocks(shape)
+        if num_missing > 0:
+            self.on_short(shape, num_missing)
 
     def capacity_blocks(self, shape: ShapeClass) -> int:
         return self._on_device.blocks.capacity_blocks(shape)
@@ -100,6 +135,8 @@ class KvStore:
             if self._claims.is_before(sequence):
                 return False
             block_ids = self._on_device.blocks.allocate(shape, num_missing)
+            if isinstance(block_ids, OutOfBlocks) and self.on_short(shape, block_ids.needed - block_ids.free):
+                block_ids = self._on_device.blocks.allocate(shape, num_missing)
             if isinstance(block_ids, OutOfBlocks):
                 return False
             sequence.block_ids += block_ids

@@ -47,6 +47,23 @@ class Arena:
     def largest_free_range(self) -> int:
         return max((end - start for start, end in self._free), default=0)
 
+    @property
+    def free_tail(self) -> int:
+        """Where the free range at the end begins; the end, where there is none."""
+        return self._free[-1][0] if self._free and self._free[-1][1] == self.total_bytes else self.total_bytes
+
+    def resize(self, total_bytes: int) -> None:
+        """Moves the end. Raises ValueError where that would cut a used range."""
+        total_bytes = total_bytes // self.align_bytes * self.align_bytes
+        tail = self.free_tail
+        if total_bytes < tail:
+            raise ValueError(f"the range that ends at {tail} does not fit {total_bytes} bytes")
+        if tail < self.total_bytes:
+            self._free.pop()
+        self.total_bytes = total_bytes
+        if tail < total_bytes:
+            self._free.append((tail, total_bytes))
+
     def allocate(self, num_bytes: int, preferred_offset: int | None = None) -> int | None:
         """The range's offset: the preferred one when that is free, else the first that fits; None when none does."""
         if num_bytes <= 0:

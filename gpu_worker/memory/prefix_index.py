@@ -202,6 +202,38 @@ class SharedBlocks:
             self._unpin(block_id, block.shape)
         self._pool.free(block.shape, [block_id])
 
+    # --- the split ------------------------------------------------------------------------------
+
+    @property
+    def num_slabs(self) -> int:
+        return self._pool.num_slabs
+
+    @property
+    def slab_bytes(self) -> int:
+        return self._pool.slab_bytes
+
+    @property
+    def first_slab(self) -> int:
+        return self._pool.first_slab
+
+    def boundary_blocks(self, num_slabs: int) -> list[int]:
+        """In the first slabs: used ones, kept ones, and those that are reserved."""
+        first = self._pool.first_slab
+        return [block_id for slab in range(first, first + num_slabs) for block_id in self._pool.blocks_in(slab)]
+
+    def lend(self, num_slabs: int) -> bool:
+        """Gives the first slabs away, where nobody uses a block of theirs. What is kept there goes."""
+        leaving = self.boundary_blocks(num_slabs)
+        if not all(block_id in self._blocks and not self._blocks[block_id].num_users for block_id in leaving):
+            return False
+        for block_id in leaving:
+            self._forget(block_id)
+        self._pool.lend(num_slabs)
+        return True
+
+    def take_back(self, num_slabs: int) -> None:
+        self._pool.take_back(num_slabs)
+
     def _use(self, block_id: int) -> None:
         block = self._blocks[block_id]
         block.num_users += 1

@@ -97,8 +97,11 @@ class _PartlyUsed:
 class SlabPool:
     """Free + used = total, in blocks of every class and in bytes. All-or-nothing; no operation scans the slabs."""
 
-    def __init__(self, total_bytes: int, slab_bytes: int, quantum_bytes: int) -> None:
-        """Raises ConfigError when the sizes don't go together. Uses whole slabs only; of 0 bytes, it is always full."""
+    def __init__(self, total_bytes: int, slab_bytes: int, quantum_bytes: int, num_lent_slabs: int = 0) -> None:
+        """Raises ConfigError when the sizes don't go together. Uses whole slabs only; of 0 bytes, it is always full.
+
+        num_lent_slabs: before its own there are as many that somebody else has, and that it can take back.
+        """
         if quantum_bytes <= 0 or slab_bytes <= 0 or slab_bytes % quantum_bytes:
             raise ConfigError(f"worker.slab_bytes = {slab_bytes} must be a multiple of {quantum_bytes} bytes")
         if 0 < total_bytes < slab_bytes:
@@ -106,10 +109,10 @@ class SlabPool:
         self.slab_bytes = slab_bytes
         self.quantum_bytes = quantum_bytes
         self.num_slabs = total_bytes // slab_bytes
-        self.total_bytes = self.num_slabs * slab_bytes
+        self.first_slab = num_lent_slabs  # those before it are lent
         self.used_bytes = 0
         self._quanta_per_slab = slab_bytes // quantum_bytes
-        self._free_slabs = list(range(self.num_slabs))  # ascending
+        self._free_slabs = list(range(self.first_slab, self.first_slab + self.num_slabs))  # ascending
         self._slabs: dict[int, _Slab] = {}  # those with a class
         self._partly: dict[ShapeClass, _PartlyUsed] = {}
 
@@ -124,6 +127,25 @@ class SlabPool:
         if shape not in self._partly:
             self._partly[shape] = _PartlyUsed(shape)
         return shape
+
+    @property
+    def total_bytes(self) -> int:
+        return self.num_slabs * self.slab_bytes
+
+    def lend(self, num_slabs: int) -> None:
+        """Its first slabs are somebody else's from now on. Raises ValueError where one of them is not free."""
+        if self._free_slabs[:num_slabs] != list(range(self.first_slab, self.first_slab + num_slabs)):
+            raise ValueError(f"the first {num_slabs} slabs are not free")
+        del self._free_slabs[:num_slabs]
+        self.first_slab += num_slabs
+        self.num_slabs -= num_slabs
+
+    def take_back(self, num_slabs: int) -> None:
+        if num_slabs > self.first_slab:
+            raise ValueError(f"{self.first_slab} slabs are lent, not {num_slabs}")
+        self.first_slab -= num_slabs
+        self.num_slabs += num_slabs
+        self._free_slabs[:0] = range(self.first_slab, self.first_slab + num_slabs)
 
     def capacity_blocks(self, shape: ShapeClass) -> int:
         """What an empty pool holds: a sequence that needs more can never run."""
@@ -185,7 +207,7 @@ class SlabPool:
 
     def blocks_in(self, slab: int) -> list[int]:
         """Those in use, ascending."""
-        return sorted(self._slabs[slab].used)
+        return sorted(self._slabs[slab].used) if slab in self._slabs else []
 
     def slab_of(self, block_id: int) -> int:
         return block_id // self._quanta_per_slab

@@ -1,0 +1,79 @@
+"""The memory of one worker: one reservation on the device for weights and KV, and host memory for KV.
+
+[ weights -> | gap ) [ slab )[ slab ) ...      the gap is less than a slab and 2 MiB
+0            ^ what weights have  ^ origin + n * slab_bytes
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from gpu_worker.device.base import Device
+from gpu_worker.kv.memory import KvRegion
+from gpu_worker.kv.store import KvStore
+from gpu_worker.memory.prefix_index import SharedBlocks
+from gpu_worker.memory.slab_pool import SlabPool
+from gpu_worker.memory.split import SplitLimits
+from gpu_worker.split import Split
+from gpu_worker.weights import ArenaWeights, MappedBlobs, UnifiedWeights, Weights
+from shared.budget import Budget
+from shared.config import WorkerConfig
+from shared.errors import ConfigError
+from shared.ids import ModelName
+from shared.units import format_size
+
+QUANTUM_BYTES: Final = 4096  # of KV block ids
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerMemory:
+    kv_region: Tensor  # [num_bytes] uint8, device: all that KV may ever have
+    kv: KvStore
+    weights: Weights
+    split: Split | None  # None: memory is unified
+    least_kv_slabs: int
+    most_weight_bytes: int
+
+
+def open_memory(
+    device: Device,
+    config: WorkerConfig,
+    budget: Budget,
+    blobs: MappedBlobs,
+    has_work: Callable[[ModelName], bool],
+) -> WorkerMemory:
+    slab_bytes, keep = config.slab_bytes, config.prefix_cache
+    weight_bytes = budget.weight_bytes // QUANTUM_BYTES * QUANTUM_BYTES
+    num_lent, origin_bytes = divmod(weight_bytes, slab_bytes)
+    pool = SlabPool(budget.kv_bytes, slab_bytes, QUANTUM_BYTES, num_lent)
+    region = device.allocate(weight_bytes + pool.total_bytes)
+    on_device = KvRegion(SharedBlocks(pool, keep=keep), region[origin_bytes:])
+    host_pool = SlabPool(budget.host_kv_bytes // slab_bytes * slab_bytes, slab_bytes, QUANTUM_BYTES)
+    host_region = torch.empty(host_pool.total_bytes, dtype=torch.uint8)
+    kv = KvStore(on_device, KvRegion(SharedBlocks(host_pool, keep=keep), host_region), device)
+    if budget.unified:
+        return WorkerMemory(on_device.region, kv, UnifiedWeights(blobs), None, pool.num_slabs, 0)
+    weights = ArenaWeights(region, weight_bytes)
+    limits = plan_split(config, pool.num_slabs, num_lent)
+    split = Split(kv, weights, limits, origin_bytes, has_work)
+    most_weight_bytes = weight_bytes + (pool.num_slabs - limits.least_kv_slabs) * slab_bytes
+    return WorkerMemory(on_device.region, kv, weights, split, limits.least_kv_slabs, most_weight_bytes)
+
+
+def plan_split(config: WorkerConfig, num_kv_slabs: int, num_weight_slabs: int) -> SplitLimits:
+    """How far the boundary may move from where it is at first. Raises ConfigError with the numbers."""
+    if config.policy in ("static", "dedicated"):  # what is resident there stays
+        return SplitLimits(num_kv_slabs, num_kv_slabs)
+    num_slabs = num_kv_slabs + num_weight_slabs
+    least = -(-config.least_kv_memory_bytes // config.slab_bytes) or num_kv_slabs
+    most = config.most_kv_memory_bytes // config.slab_bytes or max(num_slabs // 2, num_kv_slabs)
+    if not least <= num_kv_slabs <= most <= num_slabs:
+        sizes = [format_size(num * config.slab_bytes) for num in (least, num_kv_slabs, most, num_slabs)]
+        raise ConfigError(
+            f"worker.least_kv_memory {sizes[0]}, worker.kv_memory {sizes[1]}, worker.most_kv_memory {sizes[2]} and "
+            f"worker.device_memory {sizes[3]}, in whole slabs, must not fall in this order"
+        )
+    return SplitLimits(least, most)

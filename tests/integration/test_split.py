@@ -1,0 +1,62 @@
+"""The boundary between weights and KV moves while requests run; in float32 no token changes."""
+
+import pytest
+
+from gpu_worker.split import Split
+from tests.integration.test_exactness import KV_BYTES, ONE_MODEL_BYTES, prompts
+from tests.integration.test_kv_swap import run_all
+from tests.integration.worker_harness import TinyModels, running_worker
+
+SLAB_BYTES = 256 << 10
+
+
+def record_moves(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Slabs that weights get (> 0) or KV gets (< 0), in order."""
+    moves: list[int] = []
+    lend, take_back = Split._lend, Split._extend_kv
+
+    def recorded_lend(split: Split, num_slabs: int, *, must: bool) -> bool:
+        lent = lend(split, num_slabs, must=must)
+        moves.extend([num_slabs] * lent)
+        return lent
+
+    def recorded_take_back(split: Split, *missing: object) -> bool:
+        before = split._kv.num_device_slabs
+        taken = take_back(split, *missing)  # type: ignore[arg-type]
+        moves.extend([before - split._kv.num_device_slabs] * taken)
+        return taken
+
+    monkeypatch.setattr(Split, "_lend", recorded_lend)
+    monkeypatch.setattr(Split, "_extend_kv", recorded_take_back)
+    return moves
+
+
+async def test_three_models_fit_after_kv_gave_slabs_and_a_burst_takes_them_back(
+    tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves = record_moves(monkeypatch)
+    sources = [tiny_models.source("llama"), tiny_models.source("gemma3"), tiny_models.source("llama", seed=1)]
+    config = tiny_models.config(
+        sources,
+        device_memory_bytes=2 * ONE_MODEL_BYTES + KV_BYTES,
+        kv_memory_bytes=KV_BYTES,
+        least_kv_memory_bytes=KV_BYTES // 4,
+        most_kv_memory_bytes=KV_BYTES,
+        slab_bytes=SLAB_BYTES,
+        turn_steps=1,
+    )
+    together = [(source, prompt, 30) for prompt in prompts(2, seed=9) for source in sources]
+    burst = [(sources[0], [number, *range(2, 60)], 100) for number in range(2, 34)]
+    async with running_worker(config) as harness:
+        streams = await run_all(harness, together)
+        beat = await harness.beats()
+        assert [model.state for model in beat.models] == ["resident"] * 3
+        assert moves == [ONE_MODEL_BYTES // SLAB_BYTES]
+        assert beat.kv_total_bytes == KV_BYTES - ONE_MODEL_BYTES
+        streams += await run_all(harness, burst)
+        beat = await harness.beats()
+        assert sum(moves) < ONE_MODEL_BYTES // SLAB_BYTES
+        assert beat.models[0].state == "resident"
+        assert beat.kv_total_bytes == KV_BYTES - sum(moves) * SLAB_BYTES
+    for (source, prompt, num), stream in zip(together + burst, streams, strict=True):
+        assert stream.tokens == tiny_models.generate(source, prompt, num)
