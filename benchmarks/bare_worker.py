@@ -26,11 +26,13 @@ from shared.messages import (
     Submit,
     WorkerBeat,
 )
+from shared.slo import Slo
 
 _WORKER: Final = WorkerId("worker-0")
 _OWNER: Final = OwnerId("owner-0")
 _ROUTER: Final = Incarnation("router-0")
 _BEAT_S: Final = 1.0
+_SLO: Final = Slo()
 
 
 @dataclass(eq=False, slots=True)
@@ -40,7 +42,7 @@ class Request:
     request_id: RequestId
     model: ModelName
     submitted_at_s: float
-    first_token_at_s: float | None = None
+    token_at_s: list[float] = field(default_factory=list)  # when the frame with each token arrived
     ended: Ended | None = None
     has_tokens: asyncio.Event = field(default_factory=asyncio.Event)
     has_ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -48,8 +50,7 @@ class Request:
     @property
     def ttft_s(self) -> float:
         """From the assignment's publication to the arrival of the frame with the first token."""
-        assert self.first_token_at_s is not None
-        return self.first_token_at_s - self.submitted_at_s
+        return self.token_at_s[0] - self.submitted_at_s
 
 
 class BareWorker:
@@ -67,12 +68,12 @@ class BareWorker:
     async def until_loaded(self) -> None:
         await self._is_loaded.wait()
 
-    async def submit(self, model: ModelName, prompt: Sequence[int], num_tokens: int) -> Request:
+    async def submit(self, model: ModelName, prompt: Sequence[int], num_tokens: int, slo: Slo = _SLO) -> Request:
         """Greedy, past end tokens."""
         self._num_submitted += 1
         request_id = RequestId(f"request-{self._num_submitted}")
         sampling = Sampling(max_tokens=num_tokens, seed=0, temperature=0.0)
-        message = Submit(request_id, 0, _OWNER, model, tuple(prompt), sampling)
+        message = Submit(request_id, 0, _OWNER, model, tuple(prompt), sampling, slo=slo)
         request = self._requests[request_id] = Request(request_id, model, time.perf_counter())
         await self._bus.publish(subjects.worker(_WORKER), Assign(message, _ROUTER, self._num_submitted))
         return request
@@ -109,7 +110,7 @@ class BareWorker:
                 for entry in entries:
                     request = self._requests[entry.request_id]
                     if entry.token_ids:
-                        request.first_token_at_s = request.first_token_at_s or now_s
+                        request.token_at_s += [now_s] * len(entry.token_ids)
                         request.has_tokens.set()
                     if entry.ended is not None:
                         request.ended = entry.ended

@@ -8,7 +8,16 @@ from typing import Final, NoReturn
 
 from shared.errors import KottosError
 
-BENCHMARKS: Final = ("switch", "throughput", "overhead", "fragmentation", "flatness", "loop_share", "micro_step")
+BENCHMARKS: Final = (
+    "switch",
+    "throughput",
+    "overhead",
+    "fragmentation",
+    "flatness",
+    "goodput",
+    "loop_share",
+    "micro_step",
+)
 
 
 def run_benchmark(name: str, arguments: Sequence[str]) -> NoReturn:

@@ -21,12 +21,14 @@ class Goodput:
 def find_goodput(
     policy: str, setup: Setup, window: Window, seeds: Sequence[int], first_rate: float = 20.0, precision: float = 0.02
 ) -> Goodput:
-    def share(rate: float) -> float:
-        outcomes = [simulate_policy(policy, setup, rate, window, seed).attainment for seed in seeds]
-        num_tokens = sum(outcome.num_tokens for outcome in outcomes)
-        return sum(o.share * o.num_tokens for o in outcomes) / num_tokens if num_tokens else 1.0
+    return bisect_rate(lambda rate: mean_share(policy, setup, rate, window, seeds), first_rate, precision)
 
-    return bisect_rate(share, first_rate, precision)
+
+def mean_share(policy: str, setup: Setup, requests_per_s: float, window: Window, seeds: Sequence[int]) -> float:
+    """Of the tokens of all seeds' runs, those on time."""
+    outcomes = [simulate_policy(policy, setup, requests_per_s, window, seed).attainment for seed in seeds]
+    num_tokens = sum(outcome.num_tokens for outcome in outcomes)
+    return sum(o.share * o.num_tokens for o in outcomes) / num_tokens if num_tokens else 1.0
 
 
 def bisect_rate(share: Callable[[float], float], first_rate: float, precision: float) -> Goodput:

@@ -1,0 +1,1 @@
+"""Attainment against load for each policy: curves on a virtual clock, confirmed by a real worker at a few points."""

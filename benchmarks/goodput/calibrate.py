@@ -1,0 +1,138 @@
+"""What a step costs on this machine, as a worker runs it under load: measured, and fitted as StepCosts."""
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from benchmarks import bare_worker
+from benchmarks.goodput.copies import DTYPE
+from benchmarks.goodput.real_run import replay
+from gpu_worker.execution.executor import Executor, StepPart
+from gpu_worker.execution.streaming import Stream
+from gpu_worker.scheduling.costs import StepCosts, StepShape
+from shared.catalogue import PLAIN_LAYOUT, open_catalogue, read_manifest
+from shared.config import Config, ModelSource, WorkerConfig
+from shared.slo import Slo
+from simulator.workload import Workload, zipf_shares
+
+_RATES: Final = (2.0, 20.0, 80.0)  # requests/s: small batches, and such as loaded workers have
+_NUM_MODELS: Final = 3
+_MAX_LOOP_S: Final = 0.01  # between two steps; if it is more the worker had nothing to do
+
+
+@dataclass
+class Steps:
+    """Steps that ran, and the time between them while there was work."""
+
+    shapes: list[StepShape] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    gaps_s: list[float] = field(default_factory=list)
+    _ended_at_s: float = 0.0
+
+    def add(self, shape: StepShape, began_at_s: float, ended_at_s: float) -> None:
+        gap_s = began_at_s - self._ended_at_s
+        if gap_s < _MAX_LOOP_S:
+            self.gaps_s.append(gap_s)
+        self._ended_at_s = ended_at_s
+        self.shapes.append(shape)
+        self.seconds.append(ended_at_s - began_at_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    costs: StepCosts
+    loop_s: float  # median, from one step to the next
+    num_steps: int
+    median_error: float  # of the fit, relative
+    blob_bytes: int  # of each model's weights
+
+
+async def calibrate(
+    sources: Sequence[ModelSource], cache_dir: Path, kv_bytes: int, seconds: float, num_threads: int
+) -> Calibration:
+    """On a worker whose weights stay where they are, `seconds` at each of several loads."""
+    config = Config(
+        models=tuple(sources[:_NUM_MODELS]),
+        cache_dir=cache_dir,
+        worker=WorkerConfig(dtype=DTYPE, kv_memory_bytes=kv_bytes, prefix_cache=False, num_threads=num_threads),
+        log_level="warning",
+    )
+    async with bare_worker.running(config) as worker:
+        with _watching() as steps:
+            for rate in _RATES:
+                workload = Workload(zipf_shares(_NUM_MODELS, 0.0), rate, Slo())
+                await replay(worker, workload.requests(seconds, seed=0), seconds)
+    costs = fit(steps.shapes, steps.seconds)
+    errors = [abs(costs.step_s(shape) / s - 1) for shape, s in zip(steps.shapes, steps.seconds, strict=True)]
+    return Calibration(
+        costs, statistics.median(steps.gaps_s), len(steps.shapes), statistics.median(errors), _blob_bytes(config)
+    )
+
+
+def _blob_bytes(config: Config) -> int:
+    entry = next(iter(open_catalogue(config).values()))
+    manifest = read_manifest(entry, PLAIN_LAYOUT, DTYPE)
+    assert manifest is not None, "the worker imported it"
+    return manifest.blob_bytes
+
+
+def fit(shapes: Sequence[StepShape], seconds: Sequence[float]) -> StepCosts:
+    """Least squares of relative errors, without negative coefficients; twice, the second time without outliers."""
+    columns = np.array([(1.0, s.num_prefill_tokens, s.num_prefill_pairs, *s[:2]) for s in shapes])
+    times = np.array(seconds)
+    kept = np.ones(len(times), dtype=bool)
+    coefficients = np.zeros(columns.shape[1])
+    for _ in range(2):
+        coefficients = _non_negative(columns[kept] / times[kept, None])
+        errors = np.abs(columns @ coefficients / times - 1)
+        kept = errors <= max(4 * float(np.median(errors)), 1e-9)
+    return StepCosts(*(float(value) for value in coefficients))
+
+
+def _non_negative(columns: "np.ndarray[tuple[int, int], np.dtype[np.float64]]") -> "np.ndarray":
+    """x >= 0 with columns @ x nearest to 1: what comes out negative is left out, one by one."""
+    scale = columns.max(axis=0)
+    used = [i for i in range(columns.shape[1]) if scale[i] > 0]
+    while True:
+        solution, *_ = np.linalg.lstsq(columns[:, used] / scale[used], np.ones(len(columns)), rcond=None)
+        if (solution >= 0).all():
+            break
+        del used[int(solution.argmin())]
+    result = np.zeros(columns.shape[1])
+    result[used] = solution / scale[used]
+    return result
+
+
+def shape_of(parts: Sequence[StepPart]) -> StepShape:
+    num_decoding = num_context = num_prefill = num_pairs = 0
+    for span in (part.span for part in parts):
+        if span.num_new == 1 and span.start:
+            num_decoding += 1
+            num_context += span.length
+        else:
+            num_prefill += span.num_new
+            num_pairs += span.num_new * span.start + span.num_new * (span.num_new + 1) // 2
+    return StepShape(num_decoding, num_context, num_prefill, num_pairs)
+
+
+@contextmanager
+def _watching() -> Iterator[Steps]:
+    steps, step = Steps(), Executor.step
+
+    def timed(self: Executor, parts: Sequence[StepPart], stream: Stream | None = None) -> list[int | None]:
+        began_at_s = time.perf_counter()
+        tokens = step(self, parts, stream)
+        steps.add(shape_of(parts), began_at_s, time.perf_counter())
+        return tokens
+
+    Executor.step = timed  # type: ignore[method-assign]
+    try:
+        yield steps
+    finally:
+        Executor.step = step  # type: ignore[method-assign]

@@ -1,0 +1,75 @@
+"""A few points of the curves on a real worker, each beside the simulation of the very same requests."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, cast
+
+import msgspec
+
+from benchmarks.goodput.curves import Case
+from benchmarks.goodput.progress import Progress
+from benchmarks.goodput.real_run import measure
+from shared.config import ModelSource, PolicyName
+from simulator.goodput import Goodput
+from simulator.policies import simulate_policy
+from simulator.run import Window
+
+_AROUND: Final = (0.85, 1.0, 1.15)  # of the goodput
+_POLICIES: Final = ("deadline", "aegaeon", "request-sjf", "request")
+_IN_OTHER_CASES: Final = ("deadline", "aegaeon")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    case: Case
+    policy: str
+    requests_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    point: Point
+    simulated: float
+    real: float
+
+    @property
+    def difference(self) -> float:
+        return self.real - self.simulated
+
+
+def points(cases: Sequence[Case], found: Mapping[tuple[str, str], Goodput]) -> list[Point]:
+    """Each policy's goodput and 15 % to either side; in all cases but the first, two policies' goodput."""
+    usual, *others = cases
+    wanted = [(usual, policy, factor) for policy in _POLICIES for factor in _AROUND]
+    wanted += [(case, policy, 1.0) for case in others for policy in _IN_OTHER_CASES]
+    rates = ((case, policy, factor * found[case.name, policy].requests_per_s) for case, policy, factor in wanted)
+    return [Point(case, policy, rate) for case, policy, rate in rates if rate > 0]
+
+
+async def confirm(
+    points: Sequence[Point],
+    window: Window,
+    seed: int,
+    sources: Sequence[ModelSource],
+    cache_dir: Path,
+    num_threads: int,
+    progress: Progress,
+) -> list[Confirmed]:
+    confirmed: list[Confirmed] = []
+    for number, point in enumerate(points, start=1):
+        setup, rate = point.case.setup, point.requests_per_s
+        simulated = simulate_policy(point.policy, setup, rate, window, seed).attainment
+        key = f"real {point.policy} {setup} {rate:.6g} {window} {seed} {num_threads}"
+        if (real := progress.get(key)) is None:
+            models = sources[: setup.num_models]
+            policy = cast(PolicyName, point.policy)
+            result = await measure(setup, policy, rate, window, seed, models, cache_dir, num_threads)
+            progress.put(key, real := msgspec.to_builtins(result))
+        confirmed.append(result_of := Confirmed(point, simulated.share, real["share"]))
+        print(
+            f"{number}/{len(points)} {point.case.name}, {point.policy} at {rate:.1f} requests/s: "
+            f"simulated {simulated.share:.1%}, real {result_of.real:.1%}",
+            flush=True,
+        )
+    return confirmed
