@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from gpu_worker.scheduling.policy import WorkerView
 from gpu_worker.scheduling.step import admission, has_something_to_run, next_to_fetch
@@ -17,6 +17,8 @@ from shared.errors import KottosError
 from shared.ids import ModelName
 
 log = logging.getLogger(__name__)
+
+_PATIENCE_S: Final = 1.0  # for a turn to come next, before its weights are asked for all the same
 
 
 class FetchedBlobs(Protocol):
@@ -57,14 +59,18 @@ class Fetcher:
         self._on_settled = on_settled
         self._clock = clock
         self._kept: dict[ModelName, _Kept] = {}
+        self._missing_since_s: dict[ModelName, float] = {}  # of models with work
         self._fetching: asyncio.Task[None] | None = None
         self._failures: list[FetchFailure] = []
 
     def look(self, view: WorkerView) -> None:
         """Between two steps: lets go of what had its turn, and asks for what is missing next."""
-        missing = any(not model.is_at_hand for model in view.models if model.running or model.waiting)
+        missing = [m.name for m in view.models if not m.is_at_hand and (m.running or m.waiting)]
         if not self._kept and not missing:
+            self._missing_since_s.clear()
             return
+        now_s = self._clock()
+        self._missing_since_s = {name: self._missing_since_s.get(name, now_s) for name in missing}
         rules = admission(view)
         for model in view.models:
             kept = self._kept.get(model.name)
@@ -72,8 +78,10 @@ class Fetcher:
                 continue
             if kept.num_steps >= view.limits.turn_steps or not has_something_to_run(model, rules):
                 self._let_go(model.name)
-        if missing and self._fetching is None and (name := next_to_fetch(view, self._turn_order())) is not None:
-            self._fetching = asyncio.get_running_loop().create_task(self._fetch(name))
+        if missing and self._fetching is None:
+            overdue = [name for name, since_s in self._missing_since_s.items() if now_s - since_s >= _PATIENCE_S]
+            if (name := next_to_fetch(view, self._turn_order(), overdue)) is not None:
+                self._fetching = asyncio.get_running_loop().create_task(self._fetch(name))
 
     def take_failures(self) -> list[FetchFailure]:
         failures, self._failures = self._failures, []

@@ -49,15 +49,18 @@ def is_runnable(model: ModelView, rules: Admission) -> bool:
     return model.is_at_hand and has_something_to_run(model, rules)
 
 
-def next_to_fetch(view: WorkerView, turn_order: Sequence[ModelName]) -> ModelName | None:
+def next_to_fetch(
+    view: WorkerView, turn_order: Sequence[ModelName], overdue: Container[ModelName] = ()
+) -> ModelName | None:
     """The model that waits for its weights from disk and for nothing else, once its turn is the next.
 
-    Not before: what has its turn sooner might have to go for it.
+    Not before: what has its turn sooner might have to go for it. An overdue one need not come to the front: not every
+    policy lets a model there that can't run.
     """
     rules, models = admission(view), {model.name: model for model in view.models}
-    ready = (model for name in turn_order if has_something_to_run(model := models[name], rules))
-    first = next(ready, None)
-    return first.name if first is not None and not first.is_at_hand else None
+    ready = [model for name in turn_order if has_something_to_run(model := models[name], rules)]
+    missing = (model.name for model in ready if not model.is_at_hand)
+    return next((name for name in missing if name == ready[0].name or name in overdue), None)
 
 
 def has_something_to_run(model: ModelView, rules: Admission) -> bool:

@@ -46,12 +46,14 @@ async def test_two_workers_take_turns_with_room_for_one_model(tiny_models: TinyM
         assert "from disk" in {switch.kind for harness in (first, second) for switch in harness.switches}
 
 
-@pytest.mark.parametrize("device_memory_bytes", [0, 16 << 20])
+@pytest.mark.parametrize(
+    ("device_memory_bytes", "policy"), [(0, "round-robin"), (16 << 20, "round-robin"), (0, "aegaeon"), (0, "request")]
+)
 async def test_three_models_with_host_memory_for_one(
-    tiny_models: TinyModels, tmp_path: Path, device_memory_bytes: int
+    tiny_models: TinyModels, tmp_path: Path, device_memory_bytes: int, policy: str
 ) -> None:
     """Two workers, unified or with a place on the device as well; each fetched model gets its turn."""
-    settings = {"device_memory_bytes": device_memory_bytes, "kv_memory_bytes": 4 << 20}
+    settings = {"device_memory_bytes": device_memory_bytes, "kv_memory_bytes": 4 << 20, "policy": policy}
     sources, config, one_model = some_models(tiny_models, tmp_path / "socket", 3, **settings)
     async with (
         owner_process(tmp_path / "socket", one_model),

@@ -140,6 +140,19 @@ async def test_nothing_is_asked_for_before_its_turn() -> None:
     assert host.asked == [B]
 
 
+async def test_what_never_comes_to_the_front_is_asked_for_all_the_same() -> None:
+    host = Host(3, (A, B))
+    host.models[A].is_at_hand = True
+    host.now_s = 5.0
+    await host.look()
+    host.now_s = 5.9
+    await host.look()
+    assert host.asked == []
+    host.now_s = 6.0
+    await host.look()
+    assert host.asked == [B]
+
+
 async def test_a_failure_is_told_once_and_the_next_is_asked_for() -> None:
     host = Host(1, (A, B))
     host.error = ModelError("corrupt")

@@ -21,6 +21,12 @@ def test_the_soonest_that_has_work_and_no_place_comes() -> None:
     assert next_missing(models(resident="", busy="ab"), [A, B, C, D], in_use=A) == B
 
 
+def test_what_is_on_disk_only_has_no_turn_coming() -> None:
+    busy = models(resident="a", busy="abc")
+    busy[B].is_at_hand = False
+    assert next_missing(busy, [A, B, C, D], in_use=A) == C
+
+
 def test_others_go_for_the_very_next_turn_only() -> None:
     all_busy = models(resident="ab", busy="abcd")
     assert evictable_ahead(all_busy, [C, B, D, A], A, C) == [B, D]

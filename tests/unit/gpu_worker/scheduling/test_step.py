@@ -108,3 +108,5 @@ def test_what_is_on_disk_only_is_not_runnable_and_is_fetched_when_its_turn_is_ne
     names = [idle.name, roomless.name, missing.name, there.name]
     assert next_to_fetch(view, names) == "missing"
     assert next_to_fetch(view, [there.name, *names]) is None
+    assert next_to_fetch(view, [there.name, *names], overdue=[missing.name, roomless.name]) == "missing"
+    assert fill_step(missing, 8, rules) == {}
