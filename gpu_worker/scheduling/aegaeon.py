@@ -20,6 +20,7 @@ class AegaeonPrefill:
         self._queue = PrefillQueue()
         self._num_output_tokens: dict[RequestId, int] = {}  # when it came: an earlier attempt may have got so far
         self._prefilling: Group | None = None  # by the last step
+        self._missed: ModelName | None = None  # whose prompts could have come, but for its weights
 
     def enter(self, model: ModelName, sequence: SequenceView, now_s: float) -> None:
         self._queue.add(model, sequence)
@@ -48,12 +49,19 @@ class AegaeonPrefill:
         return [(group.model, sequence) for sequence in done]
 
     def next_step(self, look: Look) -> Turn | None:
-        """Of the first group; None when there is none, or it waits for room or a copy."""
+        """Of the first group; None when there is none, or it waits for room, a copy or weights from disk."""
+        self._missed = None
         for group in self._queue.first():
-            if (turn := look.step_of(group.model, group.sequences)) is not None:
+            if not look.models[group.model].is_at_hand:
+                self._missed = group.model
+            elif (turn := look.step_of(group.model, group.sequences)) is not None:
                 self._prefilling = group
                 return turn
         return None
+
+    def missed(self) -> list[ModelName]:
+        """The model whose turn comes as soon as its weights are there."""
+        return [] if self._missed is None else [self._missed]
 
     def coming(self, num_groups: int) -> Iterator[ModelName]:
         return (group.model for group in self._queue.first(num_groups))
@@ -124,8 +132,9 @@ class Aegaeon:
         )
 
     def turn_order(self, view: WorkerView, now_s: float) -> list[ModelName]:
+        missed = [*self._prefill.missed(), *self._rounds.missed()]
         prompts = self._prefill.coming(len(view.models))
-        return in_order([*self._rounds.current(), *prompts, *self._rounds.coming()], view)
+        return in_order([*missed, *self._rounds.current(), *prompts, *self._rounds.coming()], view)
 
 
 def _after_preempted(look: Look, decoding: Container[RequestId]) -> Look:

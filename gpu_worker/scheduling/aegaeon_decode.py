@@ -26,13 +26,15 @@ class DecodeRounds:
     """Batches take turns of their quotas' length, in rounds in which the batches of a model are neighbours.
 
     A sequence joins the first batch of its model that has KV room for it, else it makes a new one. In its turn, a batch
-    takes its preempted sequences in again where there is room. A batch that can't run when its turn comes loses it.
+    takes its preempted sequences in again where there is room. A batch that can't run when its turn comes loses it,
+    unless it only waits for weights from disk: then its turn comes as soon as they are there.
     """
 
     def __init__(self) -> None:
         self._entered: dict[RequestId, tuple[ModelName, SequenceView]] = {}  # not yet in a batch
         self._batches: list[Batch] = []  # none is empty
         self._batch_of: dict[RequestId, Batch] = {}
+        self._missed: dict[Batch, float] = {}  # whose weights were not there when their turns came, with their quotas
         self._to_come: deque[tuple[Batch, float]] = deque()  # of this round, with their quotas
         self._turn: Batch | None = None
         self._turn_ends_at_s = 0.0
@@ -59,6 +61,7 @@ class DecodeRounds:
         del batch.sequences[sequence.request_id]
         if not batch.sequences:
             self._batches.remove(batch)
+            self._missed.pop(batch, None)
 
     def go_on(self, look: Look) -> Turn | None:
         """The next step of the turn that has begun; None when that is over."""
@@ -74,8 +77,12 @@ class DecodeRounds:
         """The first step of the next batch that can run; None when none can."""
         self._form_batches(look)
         for batch, quota_s in self._turns(look):
+            model = look.models[batch.model]
+            if not model.is_at_hand:
+                self._missed[batch] = quota_s
+                continue
+            self._missed.pop(batch, None)
             if (turn := look.step_of(batch.model, batch.sequences)) is not None:
-                model = look.models[batch.model]
                 self._turn = batch
                 # The quota is time of decoding: the switch comes on top.
                 self._turn_ends_at_s = look.now_s + quota_s + (0.0 if model.is_resident else model.costs.switch_s)
@@ -87,9 +94,13 @@ class DecodeRounds:
         return [self._turn.model] if self._turn is not None and self._turn.sequences else []
 
     def coming(self) -> list[ModelName]:
-        """Models in the order of their turns, the current one first; some come more than once."""
+        """Models in the order of their turns, those that missed one and the current one first; some more than once."""
         rest = [batch.model for batch, _ in self._to_come if batch.sequences]
-        return [*self.current(), *rest, *(batch.model for batch in self.batches)]
+        return [*self.missed(), *self.current(), *rest, *(batch.model for batch in self.batches)]
+
+    def missed(self) -> list[ModelName]:
+        """Those whose turn comes as soon as their weights are there."""
+        return [batch.model for batch in self._missed]
 
     def _form_batches(self, look: Look) -> None:
         for name, sequence in self._entered.values():
@@ -110,7 +121,8 @@ class DecodeRounds:
         return batch
 
     def _turns(self, look: Look) -> Iterator[tuple[Batch, float]]:
-        """What is left of this round, then one whole round."""
+        """Those that were missed, what is left of this round, then one whole round."""
+        yield from list(self._missed.items())
         yield from self._take_turns()
         self._start_round(look)
         yield from self._take_turns()

@@ -181,3 +181,35 @@ def test_prompts_wait_while_room_gathers_for_who_is_due_first() -> None:
     assert policy.plan(view, 0.0) is None  # room gathers for who is due first
     roomy = model("b", waiting=[earlier], num_free_blocks=3)
     assert policy.plan(WorkerView([models[0], roomy], limits(), 0), 0.0) == Turn(models[0].name, {later.request_id: 8})
+
+
+def test_prompts_whose_weights_are_on_disk_are_next_in_the_order_of_turns() -> None:
+    policy = Aegaeon()
+    running, prompt = sequence("running", 5, at=1), sequence("prompt", 4, at=2)
+    there, missing = model("there", running=[running]), model("missing", waiting=[prompt], is_at_hand=False)
+    policy.enter(there.name, running, 0.0)
+    view = WorkerView([there, missing], limits(), 0)
+    policy.plan(view, 0.0)
+    running.num_computed_tokens, running.num_tokens = 5, 6
+    policy.enter(missing.name, prompt, 0.0)
+    decode = Turn(there.name, {running.request_id: 1})
+    assert policy.plan(view, 1.0) == decode
+    assert policy.turn_order(view, 1.0) == ["missing", "there"]
+    missing.is_at_hand = True
+    assert policy.plan(view, 1.0) == decode, "the turn that has begun ends first"
+    assert policy.plan(view, 9.0) == Turn(missing.name, {prompt.request_id: 4})
+
+
+def test_a_batch_whose_weights_are_on_disk_gets_its_turn_when_they_come() -> None:
+    policy = AegaeonDecode()
+    models = [model(name, running=[sequence(name, 9, 8)]) for name in ("first", "missing", "last")]
+    models[1].is_at_hand = False
+    for one in models:
+        policy.enter(one.name, one.running[0], 0.0)
+    view = WorkerView(models, limits(), 0)
+    planned = [policy.plan(view, now_s) for now_s in (0.0, 10.0, 20.0)]
+    assert [turn and turn.model for turn in planned] == ["first", "last", "first"]
+    assert policy.turn_order(view, 20.0)[:2] == ["missing", "first"]
+    models[1].is_at_hand = True
+    planned = [policy.plan(view, now_s) for now_s in (20.0, 30.0, 40.0, 50.0)]
+    assert [turn and turn.model for turn in planned] == ["first", "missing", "missing", "last"]
