@@ -17,8 +17,6 @@ class TextProgress:
     def feed(self, num_tokens: int, num_new_chars: int, num_held_chars: int) -> None:
         """A piece that ends with the `num_tokens`th token; of the text up to its end the last characters are held."""
         self._num_chars += num_new_chars
-        if self._held and num_new_chars == 0:
-            self._held.pop()  # so there are never more entries than characters held
         self._held.append((num_tokens, self._num_chars))
         num_chars_out = self._num_chars - num_held_chars
         while self._held and self._held[0][1] <= num_chars_out:

@@ -1,3 +1,6 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gateway.attainment import REFUSALS, Attainment, DeadlineMeter, TokenCounts
 from gateway.http.errors import TABLE
 from shared.errors import ErrorCode, RequestError
@@ -37,6 +40,25 @@ def test_a_token_counts_once() -> None:
     one.written(3, 99.0)
     one.written(2, 99.0)
     assert judged(one) == (3, 3)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.floats(0.0, 3.0)), max_size=12), st.integers(0, 40), st.floats(0.0, 9.0)
+)
+def test_writes_and_an_end_judge_as_one_look_at_each_token_does(
+    writes: list[tuple[int, float]], num_more: int, wait_s: float
+) -> None:
+    one, now_s, written_at_s = meter(), 10.0, list[float]()
+    for num_tokens, pause_s in writes:
+        now_s += pause_s
+        written_at_s += [now_s] * num_tokens
+        one.written(len(written_at_s), now_s)
+    now_s += wait_s
+    one.ended(len(written_at_s) + num_more, now_s, error=None)
+    due_at_s = [12.0 + 0.5 * k for k in range(len(written_at_s) + num_more)]
+    on_time = [at_s <= due for at_s, due in zip(written_at_s, due_at_s, strict=False)]
+    never_came = [due for due in due_at_s[len(written_at_s) :] if due < now_s]
+    assert judged(one) == (sum(on_time), len(on_time) + len(never_came))
 
 
 def test_an_end_makes_late_what_is_overdue_and_never_came() -> None:
