@@ -135,7 +135,10 @@ class _States(Collector):
     def collect(self) -> Iterable[Metric]:
         families = [family() for family, _ in self._states]
         for family, values in zip(families, self._read_in_loop(), strict=True):
+            sums: dict[tuple[str, ...], float] = {}  # several may share "other", and a scrape must say it once
             for labels, value in values:
+                sums[labels] = sums.get(labels, 0.0) + value
+            for labels, value in sums.items():
                 family.add_metric(labels, value)
         return families
 

@@ -48,6 +48,15 @@ def test_a_label_has_a_bound() -> None:
     assert [label(value) for value in ("a", "b", "c", "a", "d")] == ["a", "b", OTHER, "a", OTHER]
 
 
+def test_states_of_all_others_are_one_sum() -> None:
+    registry, label = Registry(), Label(max_values=1)
+    counts = {"a": 1.0, "b": 2.0, "c": 4.0}
+    registry.count("kottos_frames_total", "Frames.", ["model"], lambda: (((label(m),), n) for m, n in counts.items()))
+    assert registry.render().count(b"kottos_frames_total{") == 2
+    found = samples(registry.render())
+    assert (found["kottos_frames_total{a}"], found[f"kottos_frames_total{{{OTHER}}}"]) == (1, 6)
+
+
 async def test_state_is_read_in_the_loop_and_at_once() -> None:
     registry, threads = Registry(), []
 
