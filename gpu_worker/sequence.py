@@ -19,6 +19,7 @@ class Sequence:
         "attempt",
         "block_ids",
         "block_keys",
+        "due_at_s",
         "first_due_at_s",
         "first_step_at_s",
         "first_token_at_s",
@@ -30,6 +31,7 @@ class Sequence:
         "num_prompt_tokens",
         "num_published_blocks",
         "num_swaps",
+        "num_tokens",
         "owner",
         "priority",
         "request_id",
@@ -47,6 +49,7 @@ class Sequence:
         self.priority = submit.priority
         self.sampling = submit.sampling
         self.token_ids = [*submit.prompt, *submit.output]
+        self.num_tokens = len(self.token_ids)  # kept, as due_at_s is: policies look at it for everybody in each step
         self.num_prompt_tokens = len(submit.prompt)
         self.num_computed_tokens = 0
         self.block_ids: list[int] = []  # of the device
@@ -59,6 +62,7 @@ class Sequence:
         self.assigned_at_s = now_s
         self.first_due_at_s = now_s - submit.age_s + submit.slo.ttft_s
         self.tbt_s = submit.slo.tbt_s
+        self.due_at_s = self._next_due_at_s()
         self.first_step_at_s: float | None = None
         self.first_token_at_s: float | None = None
         self.num_preemptions = 0
@@ -70,20 +74,12 @@ class Sequence:
         self._output_counts: Counter[int] | None = Counter(submit.output) if counts else None
 
     @property
-    def num_tokens(self) -> int:
-        return len(self.token_ids)
-
-    @property
     def num_output_tokens(self) -> int:
-        return len(self.token_ids) - self.num_prompt_tokens
+        return self.num_tokens - self.num_prompt_tokens
 
     @property
     def max_output_tokens(self) -> int:
         return self.sampling.max_tokens
-
-    @property
-    def due_at_s(self) -> float:
-        return self.first_due_at_s + self.num_output_tokens * self.tbt_s
 
     @property
     def output(self) -> list[int]:
@@ -91,8 +87,13 @@ class Sequence:
 
     def append(self, token_id: int) -> None:
         self.token_ids.append(token_id)
+        self.num_tokens += 1
+        self.due_at_s = self._next_due_at_s()
         if self._output_counts is not None:
             self._output_counts[token_id] += 1
+
+    def _next_due_at_s(self) -> float:
+        return self.first_due_at_s + self.num_output_tokens * self.tbt_s
 
     def sampling_row(self) -> SamplingRow:
         return SamplingRow(self.sampling, self.num_output_tokens, self._prompt_ids, self._output_counts or Counter())
