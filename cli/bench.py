@@ -17,6 +17,7 @@ BENCHMARKS: Final = (
     "goodput",
     "loop_share",
     "micro_step",
+    "plan",
 )
 
 
