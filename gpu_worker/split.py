@@ -66,13 +66,18 @@ class Split:
         return True
 
     def _extend_kv(self, shape: ShapeClass, num_missing: int) -> bool:
-        """Slabs for so many more blocks, from models without work."""
+        """Slabs for so many more blocks, from models without work; one with work can always be placed alone."""
         num_slabs = -(-num_missing // shape.blocks_per_slab)
         if not may_take_back(self._limits, self._kv_use(), num_slabs):
             return False
         end_bytes = self._boundary_bytes() - num_slabs * self._kv.slab_bytes
         leaving = self._weights.placed_beyond(end_bytes)
         if end_bytes < 0 or leaving is None or any(map(self._has_work, leaving)):
+            return False
+        sizes = (
+            self._weights.rounded(num_bytes) for name, num_bytes in self._num_bytes.items() if self._has_work(name)
+        )
+        if max(sizes, default=0) > self._weights.usable(end_bytes):
             return False
         for model in leaving:
             self._weights.drop(model)

@@ -152,6 +152,10 @@ class ArenaWeights:
         """What weights of `num_bytes` take."""
         return self._arena.rounded(num_bytes)
 
+    def usable(self, num_bytes: int) -> int:
+        """What weights could have of so many bytes."""
+        return num_bytes // self._arena.align_bytes * self._arena.align_bytes
+
     def placed_beyond(self, offset: int) -> list[ModelName] | None:
         """Models with a byte there; None where one of them is on its way."""
         beyond = [name for name, base in self._placed.items() if self._offset(name) + self.rounded(len(base)) > offset]

@@ -2,6 +2,8 @@
 
 import pytest
 
+from gpu_worker.engine import Engine
+from gpu_worker.memory.arena import Arena
 from gpu_worker.split import Split
 from tests.integration.test_exactness import KV_BYTES, ONE_MODEL_BYTES, prompts
 from tests.integration.test_kv_swap import run_all
@@ -60,3 +62,43 @@ async def test_three_models_fit_after_kv_gave_slabs_and_a_burst_takes_them_back(
         assert beat.kv_total_bytes == KV_BYTES - sum(moves) * SLAB_BYTES
     for (source, prompt, num), stream in zip(together + burst, streams, strict=True):
         assert stream.tokens == tiny_models.generate(source, prompt, num)
+
+
+async def test_sequences_give_way_to_a_model_that_weights_alone_could_never_hold(
+    tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """KV is full when the turn of the larger model comes."""
+    monkeypatch.setattr(Arena.__init__, "__defaults__", (64 << 10,))
+    moves, num_waits, give_way = record_moves(monkeypatch), 0, Engine._give_way
+
+    async def counted(engine: Engine, *arguments: object) -> None:
+        nonlocal num_waits
+        num_waits += 1
+        await give_way(engine, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Engine, "_give_way", counted)
+    small, large = tiny_models.source("llama"), tiny_models.source("gemma3")
+    sizes = [tiny_models.weights_file(source).stat().st_size for source in (small, large)]
+    block_bytes = max(tiny_models.block_bytes(source) for source in (small, large))
+    slab_bytes = 4 * block_bytes
+    config = tiny_models.config(
+        [small, large],
+        device_memory_bytes=-(-sizes[0] // (64 << 10)) * (64 << 10) + 12 * slab_bytes,
+        kv_memory_bytes=12 * slab_bytes,
+        least_kv_memory_bytes=6 * slab_bytes,
+        slab_bytes=slab_bytes,
+        host_kv_memory_bytes=KV_BYTES,
+        prefix_cache=False,
+        turn_steps=1,
+    )
+    many = [[number, *range(2, 81)] for number in range(2, 23)]  # 6 blocks each, 7 later; there are 144
+    async with running_worker(config) as harness:
+        ids = [await harness.submit(small.name, prompt, 30) for prompt in many]
+        for request_id in ids:
+            await harness.tokens(request_id, 1)
+        last = await harness.submit(large.name, many[0][:20], 30)
+        for prompt, request_id in zip(many, ids, strict=True):
+            assert (await harness.finish(request_id)).tokens == tiny_models.generate(small, prompt, 30)
+        assert (await harness.finish(last)).tokens == tiny_models.generate(large, many[0][:20], 30)
+    assert sizes[0] < sizes[1] and num_waits > 0
+    assert moves[0] > 0

@@ -116,6 +116,17 @@ def test_a_model_that_weights_alone_can_never_hold_says_who_is_in_its_way() -> N
     assert all(sequence.block_ids for sequence in set(low) - leaving)
 
 
+def test_what_was_given_for_a_model_with_work_is_not_taken_before_it_came() -> None:
+    device = Device(keep=False)
+    device.split.expect(ModelName("a"), 8 * SLAB)
+    device.busy.add(ModelName("a"))
+    assert device.split.can_place(ModelName("a"))
+    assert device.sequence("full", 4 * device.kv.num_device_slabs) is not None
+    assert device.sequence("x", 4) is None
+    device.busy.clear()
+    assert device.sequence("x", 4) is not None
+
+
 def test_limits_come_from_the_configuration() -> None:
     assert plan_split(WorkerConfig(slab_bytes=SLAB), 4, 12) == SplitLimits(4, 8)
     assert plan_split(WorkerConfig(slab_bytes=SLAB, policy="static"), 4, 12) == SplitLimits(4, 4)
