@@ -68,7 +68,9 @@ def has_something_to_run(model: ModelView, rules: Admission) -> bool:
     if any(sequence.is_ready for sequence in model.running):
         return True
     first = next(iter(model.waiting), None)
-    return first is not None and _has_room(first, model, rules) and order_key(first) < rules.barrier
+    if first is None or order_key(first) >= rules.barrier:
+        return False
+    return _has_room(first, model, rules, num_reserved_blocks=sum(map(rules.num_new_blocks, model.running)))
 
 
 def fill_step(
@@ -109,8 +111,8 @@ def fill_step(
     return num_tokens
 
 
-def _has_room(sequence: SequenceView, model: ModelView, rules: Admission) -> bool:
-    has_blocks = rules.num_blocks(sequence.num_tokens) <= model.num_free_blocks
+def _has_room(sequence: SequenceView, model: ModelView, rules: Admission, num_reserved_blocks: int = 0) -> bool:
+    has_blocks = rules.num_blocks(sequence.num_tokens) <= model.num_free_blocks - num_reserved_blocks
     return rules.num_slots > 0 and sequence.is_ready and has_blocks
 
 

@@ -1,4 +1,4 @@
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from simulator.worker import shape_of
@@ -70,6 +70,21 @@ requests = st.lists(
 )
 
 
+@example(  # a sequence under copy needed a block of those that the first in line counted on
+    [
+        (0.0, 0, 1, 1),
+        (0.0, 0, 8, 10),
+        (0.0, 0, 8, 10),
+        (0.0, 0, 8, 11),
+        (1.0, 0, 1, 9),
+        (1.0, 0, 21, 1),
+        (1.0, 1, 20, 6),
+    ],
+    1,
+    1,
+    16,
+    False,
+)
 @settings(max_examples=100, deadline=None)
 @given(requests, st.integers(1, 4), st.integers(1, 6), st.integers(16, 40), st.booleans())
 def test_everything_ends_with_all_its_tokens_and_gives_back_what_it_had(

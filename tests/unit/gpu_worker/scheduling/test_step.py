@@ -110,3 +110,16 @@ def test_what_is_on_disk_only_is_not_runnable_and_is_fetched_when_its_turn_is_ne
     assert next_to_fetch(view, [there.name, *names]) is None
     assert next_to_fetch(view, [there.name, *names], overdue=[missing.name, roomless.name]) == "missing"
     assert fill_step(missing, 8, rules) == {}
+
+
+def test_what_only_fits_beside_the_needs_of_those_under_copy_is_not_runnable() -> None:
+    """A worker that is told so waits for the copy; else it would plan empty steps until then."""
+    coming = sequence("coming", 9, computed=8, at=1.0)  # needs a third block
+    coming.is_ready = False
+    toy = model("m", [coming], [sequence("waiting", 8, at=2.0)], num_free_blocks=2)
+    rules = admission(WorkerView([toy], limits(), 0))
+    assert not is_runnable(toy, rules)
+    assert fill_step(toy, 8, rules) == {}
+    coming.is_ready = True
+    assert is_runnable(toy, rules)
+    assert fill_step(toy, 8, rules) == {coming.request_id: 1}
