@@ -70,18 +70,19 @@ class SimulatedLoader:
 
     def prefetch(self) -> None:
         """Begins to bring in the model whose turn comes next, as a step begins."""
-        self.no_place_ahead = None
         if not self._beside_steps or self._coming:
             return
+        self.no_place_ahead = None
         order = self._turn_order()
         model = next_missing(self._models, order, self._in_use)
         evictable = None if model is None else evictable_ahead(self._models, order, self._in_use, model)
         if model is None or evictable is None:
             return
-        turns = [name for name in coming_turns(self._models, order, self._in_use) if name != model]
-        if self._weights.place(model, self._models[model].blob_bytes, evictable, turns):
+        turns = coming_turns(self._models, order, self._in_use)
+        later = [name for name in turns if name != model]
+        if self._weights.place(model, self._models[model].blob_bytes, evictable, later):
             self._start(model, ahead=True)
-        elif evictable:
+        elif turns[0] == model:
             self.no_place_ahead = model
 
     def _make_place(self, model: ModelName) -> None:

@@ -21,6 +21,9 @@ class Window:
         end_s = self.warm_up_s + self.measured_s
         return [request for request in requests if self.warm_up_s <= request.arrives_at_s < end_s]
 
+    def times_longer(self, factor: float) -> "Window":
+        return Window(self.warm_up_s * factor, self.measured_s * factor)
+
     def total_s(self, ttft_s: float) -> float:
         return self.warm_up_s + self.measured_s + ttft_s
 

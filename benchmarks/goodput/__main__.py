@@ -31,13 +31,14 @@ from simulator.setup import Setup
 _SWITCH_INTERVAL_S: Final = 0.0002  # as a worker's process has it
 _NUM_COPIES: Final = 12
 _KV_BYTES: Final = 512 << 20
+_LEADS: Final = dict.fromkeys(BARS, 1.0)
 _MAX_STEP_S: Final = 0.005
 _SEED: Final = 100  # of the real runs; the curves have others
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="short windows, one seed: for a first look")
+    parser.add_argument("--quick", action="store_true", help="short windows, one seed, nothing saved: for a first look")
     parser.add_argument("--part", choices=("all", "simulated", "real"), default="all")
     parser.add_argument("--costs", type=Path, help="a calibration's JSON, instead of measuring")
     parser.add_argument("--switch-steps", type=float, default=20.0, help="copying a model's weights, in steps")
@@ -63,9 +64,10 @@ def main() -> None:
     found = simulate_all(all_cases, effort, progress)
     paragraphs: list[str] = []
     for case in all_cases:
-        bars = BARS if case is all_cases[0] else dict.fromkeys(BARS, 1.0)
+        bars = BARS if case.setup.slo_scale == 1 and case.setup.num_models == setup.num_models else _LEADS
         paragraphs += case_paragraphs(case, found, bars)
-        save_text(chart_name(case), case_chart(case, found))
+        if not options.quick:
+            save_text(chart_name(case), case_chart(case, found))
     results: dict[str, object] = {
         "calibration": asdict(measured),
         "simulated": [
@@ -91,8 +93,9 @@ def main() -> None:
             for one in confirmed
         ]
     print("\n\n".join(["", *paragraphs, ""]))
-    print(save("goodput", results))
-    print(save_page("goodput", "Goodput: policies on one worker", paragraphs))
+    if not options.quick:
+        print(save("goodput", results))
+        print(save_page("goodput", "Goodput: policies on one worker", paragraphs))
 
 
 def read_costs(path: Path) -> Calibration | None:

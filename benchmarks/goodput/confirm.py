@@ -42,7 +42,7 @@ def points(cases: Sequence[Case], found: Mapping[tuple[str, str], Goodput]) -> l
     """Each policy's goodput and 15 % to either side; in all cases but the first, two policies' goodput."""
     usual, *others = cases
     wanted = [(usual, policy, factor) for policy in _POLICIES for factor in _AROUND]
-    wanted += [(case, policy, 1.0) for case in others for policy in _IN_OTHER_CASES]
+    wanted += [(case, policy, 1.0) for case in others if case.on_worker for policy in _IN_OTHER_CASES]
     rates = ((case, policy, factor * found[case.name, policy].requests_per_s) for case, policy, factor in wanted)
     return [Point(case, policy, rate) for case, policy, rate in rates if rate > 0]
 

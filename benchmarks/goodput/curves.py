@@ -20,6 +20,8 @@ _FRACTIONS: Final = (0.25, 0.5, 0.75, 0.9, 1.1, 1.25, 1.5)  # of the goodput: fu
 class Case:
     name: str
     setup: Setup
+    times_longer: float = 1.0  # windows: where requests are long, few come
+    on_worker: bool = True  # some points are tried there, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +32,25 @@ class Effort:
 
 
 def cases(setup: Setup) -> list[Case]:
-    """The usual one, more models, and stricter service levels."""
+    """The usual one, more models, stricter service levels, and requests as long as the traces'.
+
+    The published ratios of service level and step belong to requests of full length. With shorter ones, a whole request
+    takes few of the steps that its first token may wait, so that policies which never preempt lose less.
+    """
     twelve = replace(setup, num_models=12)
+    undivided = replace(setup, divisor=1.0)
     return [
         Case(f"N = {setup.num_models}, k = {setup.num_places}", setup),
         Case(f"N = {twelve.num_models}, k = {twelve.num_places}", twelve),
         *(
-            Case(f"N = {setup.num_models}, k = {setup.num_places}, service level x {scale:g}", _strict(setup, scale))
+            Case(
+                f"N = {setup.num_models}, k = {setup.num_places}, service level x {scale:g}",
+                replace(setup, slo_scale=scale),
+            )
             for scale in (0.5, 0.3)
+        ),
+        Case(
+            f"N = {setup.num_models}, k = {setup.num_places}, requests of full length", undivided, 3.0, on_worker=False
         ),
     ]
 
@@ -49,11 +62,12 @@ def simulate_all(cases: Sequence[Case], effort: Effort, progress: Progress) -> d
     with ProcessPoolExecutor(num_cores()) as pool:
         pending = {}
         for case, policy in jobs:
-            key = f"simulated {policy} {case.setup} {effort}"
+            case_effort = replace(effort, window=effort.window.times_longer(case.times_longer))
+            key = f"simulated {policy} {case.setup} {case_effort}"
             if (known := progress.get(key)) is not None:
                 found[case.name, policy] = Goodput(known["requests_per_s"], [tuple(p) for p in known["points"]])
             else:
-                pending[pool.submit(curve, policy, case.setup, effort)] = (key, case.name, policy)
+                pending[pool.submit(curve, policy, case.setup, case_effort)] = (key, case.name, policy)
         for done in as_completed(pending):
             key, case_name, policy = pending[done]
             result = found[case_name, policy] = done.result()
@@ -75,7 +89,3 @@ def curve(policy: str, setup: Setup, effort: Effort) -> Goodput:
 def served_setup(policy: str, setup: Setup) -> Setup:
     """What `static` serves: the first k models, without the requests that it refuses."""
     return replace(setup, num_models=min(setup.num_models, setup.num_places)) if policy == "static" else setup
-
-
-def _strict(setup: Setup, scale: float) -> Setup:
-    return replace(setup, slo_scale=scale)

@@ -36,12 +36,12 @@ def case_paragraphs(case: Case, found: Found, bars: Mapping[str, float]) -> list
 def _refused(case: Case, found: Found) -> str:
     num_models = case.setup.num_models
     num_served = served_setup("static", case.setup).num_models
-    goodput = found[case.name, "static"].requests_per_s * num_models / num_served
+    offered = found[case.name, "static"].requests_per_s * num_models / num_served
     return (
         f"`static` keeps {num_served} of {num_models} models and refuses the others. With the refused ones counted as "
         f"late, it has at most {num_served / num_models:.0%} on time at any load. Its figure is for its models alone; "
-        f"all models together would then have {goodput:.1f} requests/s. `aegaeon-split` is one worker for prompts and "
-        "one for decoding, each with memory for as many models."
+        f"at that point, all models together are asked {offered:.1f} times a second. `aegaeon-split` is one worker for "
+        "prompts and one for decoding, each with memory for as many models."
     )
 
 
@@ -53,7 +53,7 @@ def case_chart(case: Case, found: Found) -> str:
 
 def chart_name(case: Case) -> str:
     setup = case.setup
-    return f"goodput-{setup.num_models}-models-slo-{setup.slo_scale:g}.svg"
+    return f"goodput-{setup.num_models}-models-slo-{setup.slo_scale:g}-lengths-{setup.divisor:g}.svg"
 
 
 def confirmed_paragraphs(confirmed: Sequence[Confirmed]) -> list[str]:

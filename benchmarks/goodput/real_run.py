@@ -31,6 +31,8 @@ def worker_config(setup: Setup, policy: PolicyName, num_threads: int) -> WorkerC
         num_threads=num_threads,
         device_memory_bytes=setup.num_places * place_bytes + setup.kv_bytes,
         kv_memory_bytes=setup.kv_bytes,
+        least_kv_memory_bytes=setup.kv_bytes,  # the boundary stays: weights have k places
+        most_kv_memory_bytes=setup.kv_bytes,
         host_kv_memory_bytes=setup.kv_bytes,
         host_memory_bytes=2 * setup.num_models * place_bytes,
         link_bandwidth_bytes=round(setup.link_bytes_per_s),
