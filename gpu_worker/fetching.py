@@ -62,9 +62,11 @@ class Fetcher:
         self._missing_since_s: dict[ModelName, float] = {}  # of models with work
         self._fetching: asyncio.Task[None] | None = None
         self._failures: list[FetchFailure] = []
+        self._has_run = False  # a step, since the last look
 
     def look(self, view: WorkerView) -> None:
         """Between two steps: lets go of what had its turn, and asks for what is missing next."""
+        is_idle, self._has_run = not self._has_run, False
         missing = [m.name for m in view.models if not m.is_at_hand and (m.running or m.waiting)]
         if not self._kept and not missing:
             self._missing_since_s.clear()
@@ -76,7 +78,8 @@ class Fetcher:
             kept = self._kept.get(model.name)
             if kept is None or not kept.is_there:
                 continue
-            if kept.num_steps >= view.limits.turn_steps or not has_something_to_run(model, rules):
+            has_ended = is_idle and kept.num_steps > 0  # its turn, sooner: its policy waits for somebody else
+            if has_ended or kept.num_steps >= view.limits.turn_steps or not has_something_to_run(model, rules):
                 self._let_go(model.name)
         if missing and self._fetching is None:
             overdue = [name for name, since_s in self._missing_since_s.items() if now_s - since_s >= _PATIENCE_S]
@@ -89,11 +92,22 @@ class Fetcher:
 
     def note_step(self, model: ModelName) -> float | None:
         """It runs a step. When it was asked for, if this is the first step since it came from disk."""
+        self._has_run = True
         kept = self._kept.get(model)
         if kept is None:
             return None
         kept.num_steps += 1
         return kept.asked_at_s if kept.num_steps == 1 else None
+
+    def is_fetching(self, model: ModelName) -> bool:
+        return model in self._kept and not self._kept[model].is_there
+
+    def forget(self, model: ModelName) -> None:
+        """It is served no more, and not being fetched."""
+        if model in self._kept:
+            self._let_go(model)
+        self._missing_since_s.pop(model, None)
+        self._failures = [failure for failure in self._failures if failure.model != model]
 
     async def close(self) -> None:
         if self._fetching is not None:

@@ -121,6 +121,17 @@ async def test_what_came_is_not_kept_once_it_has_nothing_to_run() -> None:
     assert (host.models[A].is_at_hand, host.models[B].is_at_hand) == (False, True)
 
 
+async def test_what_came_is_not_kept_while_nothing_runs() -> None:
+    """A policy may end its turn after fewer steps, and then wait for another model alone."""
+    host = Host(1, (A, B))
+    await host.look()
+    assert host.step(1) == A
+    await host.look()
+    assert (host.asked, host.models[A].is_at_hand) == ([A, B], True)
+    await host.look()
+    assert (host.models[A].is_at_hand, host.models[B].is_at_hand) == (False, True)
+
+
 async def test_its_first_step_is_told_when_it_was_asked_for() -> None:
     host = Host(1)
     host.now_s = 5.0

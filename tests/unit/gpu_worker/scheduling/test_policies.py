@@ -51,6 +51,7 @@ arrivals = st.lists(
     turn_steps=st.integers(1, 5),
     max_step_tokens=st.integers(1, 16),
     num_copy_steps=st.integers(0, 4),
+    num_host_places=st.one_of(st.none(), st.integers(1, NUM_MODELS)),
 )
 def test_nothing_is_lost_or_run_twice_and_the_device_is_never_idle(
     policy: PolicyName,
@@ -60,11 +61,19 @@ def test_nothing_is_lost_or_run_twice_and_the_device_is_never_idle(
     turn_steps: int,
     max_step_tokens: int,
     num_copy_steps: int,
+    num_host_places: int | None,
 ) -> None:
-    """Scarce memory, so that sequences are preempted. ToyWorker checks each step against the limits, and that the
-    worker is idle only without sequences."""
+    """Memory is scarce: sequences are preempted, and weights come from disk. ToyWorker checks each step against the
+    limits, and that the worker is idle only without sequences."""
     bounds = limits(max_step_tokens, max_running, turn_steps)
-    toy = ToyWorker(make_policy(policy), bounds, [64, 192, 256, 512], num_places, num_copy_steps=num_copy_steps)
+    toy = ToyWorker(
+        make_policy(policy),
+        bounds,
+        [64, 192, 256, 512],
+        num_places,
+        num_host_places=num_host_places,
+        num_copy_steps=num_copy_steps,
+    )
     ones = [request(f"r{i}", a.num_prompt, a.num_output, a.at_step, a.priority) for i, a in enumerate(arrivals)]
     admitted: dict[str, ToySequence] = {}
     is_over = False
@@ -93,6 +102,7 @@ def test_nothing_is_lost_or_run_twice_and_the_device_is_never_idle(
     later=st.lists(st.tuples(st.integers(0, NUM_MODELS - 1), st.integers(1, 20)), min_size=1, max_size=4),
     max_running=st.integers(1, 6),
     num_places=st.integers(1, NUM_MODELS),
+    num_host_places=st.one_of(st.none(), st.integers(1, NUM_MODELS)),
 )
 def test_a_stream_of_later_requests_keeps_nobody_waiting(
     policy: PolicyName,
@@ -101,11 +111,14 @@ def test_a_stream_of_later_requests_keeps_nobody_waiting(
     later: list[tuple[int, int]],
     max_running: int,
     num_places: int,
+    num_host_places: int | None,
 ) -> None:
     """One request arrives in each step. The first step of the watched one comes within a bound that does not depend on
     how many follow: those before it take their turns, up to 8 join each group of prompts before it, and a turn that
     has begun ends."""
-    toy = ToyWorker(make_policy(policy), limits(8, max_running), [64] * NUM_MODELS, num_places, num_slabs=64)
+    sizes = [64] * NUM_MODELS
+    bounds = limits(8, max_running)
+    toy = ToyWorker(make_policy(policy), bounds, sizes, num_places, num_slabs=64, num_host_places=num_host_places)
     for i, (which, num_prompt, num_output) in enumerate(before):
         toy.submit(which, request(f"before{i}", num_prompt, num_output, at=i - 100))
     watched = request("watched", 10, 2, at=0)

@@ -1,11 +1,12 @@
 """A worker without torch: real pool, real waiting line, pretended steps on a virtual clock."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from gpu_worker.memory.slab_pool import OutOfBlocks, ShapeClass, SlabPool
 from gpu_worker.scheduling.costs import KnownCosts, StepCosts, StepShape
 from gpu_worker.scheduling.policy import Costs, Limits, Policy, Turn, WorkerView, order_key
+from gpu_worker.scheduling.step import admission, has_something_to_run, next_to_fetch
 from gpu_worker.scheduling.waiting import WaitingLine
 from shared.ids import ModelName, RequestId
 
@@ -104,6 +105,52 @@ def step_shape(shares: Iterable[tuple[ToySequence, int]]) -> StepShape:
     )
 
 
+class ToyHost:
+    """Host memory with room for a few blobs; one at a time is fetched from disk, as gpu_worker/fetching.py does."""
+
+    def __init__(self, models: Iterable[ToyModel], num_places: int) -> None:
+        self._models = {toy.name: toy for toy in models}
+        self._num_places = num_places
+        self._there: list[ModelName] = []  # the longest there first
+        self._kept: dict[ModelName, int] = {}  # steps that each had since it was asked for
+        self._has_run = False  # a step, since the last look
+        self.fetching: ModelName | None = None
+        self._tell()
+
+    def look(self, view: WorkerView, turn_order: Callable[[], list[ModelName]]) -> None:
+        self._tell()  # who was evicted from the device
+        is_idle, self._has_run = not self._has_run, False
+        rules = admission(view)
+        for name, num_steps in list(self._kept.items()):
+            is_done = is_idle and num_steps > 0
+            is_done |= num_steps >= view.limits.turn_steps or not has_something_to_run(self._models[name], rules)
+            if name != self.fetching and is_done:
+                del self._kept[name]
+        if self.fetching is None and (missing := next_to_fetch(view, turn_order())) is not None:
+            self.fetching, self._kept[missing] = missing, 0
+
+    def arrive(self) -> bool:
+        """The blob that was asked for, if another may go for it."""
+        gone = next((name for name in self._there if name not in self._kept), None)
+        if self.fetching is None or (len(self._there) == self._num_places and gone is None):
+            return False
+        if len(self._there) == self._num_places and gone is not None:
+            self._there.remove(gone)
+        self._there.append(self.fetching)
+        self.fetching = None
+        self._tell()
+        return True
+
+    def note_step(self, model: ModelName) -> None:
+        self._has_run = True
+        if model in self._kept:
+            self._kept[model] += 1
+
+    def _tell(self) -> None:
+        for name, toy in self._models.items():
+            toy.is_at_hand = toy.is_resident or name in self._there
+
+
 class ToyWorker:
     """Carries out what a policy plans, with `num_places` for weights, and checks each step against the limits."""
 
@@ -115,6 +162,7 @@ class ToyWorker:
         num_places: int,
         *,
         num_slabs: int = 6,  # of 1 KiB
+        num_host_places: int | None = None,  # for blobs; None: all are there
         num_copy_steps: int = 0,  # that a preempted sequence is not ready; 0: its KV is computed again
         keeps_turn_steps: bool = False,  # the policy promises it
     ) -> None:
@@ -126,6 +174,7 @@ class ToyWorker:
             ModelName(f"m{i}"): ToyModel(ModelName(f"m{i}"), self.pool, self.pool.register(size), is_resident=False)
             for i, size in enumerate(block_bytes)
         }
+        self.host = None if num_host_places is None else ToyHost(self.models.values(), num_host_places)
         self.num_steps = self.num_steps_since_copy = 0
         self.copied_at_step: list[int] = []
         self.copies: list[tuple[int, ToySequence]] = []  # of KV to host memory; they end at this step
@@ -151,11 +200,17 @@ class ToyWorker:
 
     def step(self) -> Turn | None:
         """None when the worker is idle: it has no sequence."""
+        self._look_at_host()
         while (turn := self.policy.plan(self.view(), self.now_s)) is None:
+            if self.host is not None and self.host.fetching is not None:
+                self.host.look(self.view(), self._turn_order)
+                assert self.host.arrive(), "idle, and the weights that it waits for never come"
+                continue
             if not self.copies:
                 assert not any(toy.running or toy.waiting for toy in self.models.values()), "idle though one could run"
                 return None
             self._settle(self.copies[0][0])
+            self._look_at_host()
         self.num_steps += 1
         self._settle(self.num_steps)
         toy = self.models[turn.model]
@@ -170,7 +225,7 @@ class ToyWorker:
     def _check(self, turn: Turn, toy: ToyModel) -> None:
         known = {one.request_id: one for one in (*toy.running, *toy.waiting)}
         remaining = {key: known[key].num_tokens - known[key].num_computed_tokens for key in turn.num_tokens}
-        assert turn.num_tokens
+        assert turn.num_tokens and toy.is_at_hand
         assert all(0 < count <= remaining[key] for key, count in turn.num_tokens.items())
         decoding = {one.request_id for one in toy.running if one.num_tokens - one.num_computed_tokens == 1}
         num_decoding = len(decoding & turn.num_tokens.keys())
@@ -181,7 +236,7 @@ class ToyWorker:
 
     def _activate(self, toy: ToyModel) -> None:
         if not toy.is_resident:
-            order = [self.models[name] for name in self.policy.turn_order(self.view(), self.now_s)]
+            order = [self.models[name] for name in self._turn_order()]
             assert sorted(m.name for m in order) == sorted(self.models), "the order of turns has every model once"
             residents = [m for m in order if m.is_resident]
             if self.keeps_turn_steps and any(m.running for m in residents):
@@ -194,6 +249,8 @@ class ToyWorker:
             self.now_s += toy.costs.switch_s
         self.num_steps_since_copy += 1
         toy.last_step = self.num_steps
+        if self.host is not None:
+            self.host.note_step(toy.name)
 
     def _make_room(self, turn: Turn, toy: ToyModel) -> list[tuple[ToySequence, int]]:
         """As kv/room.py does."""
@@ -230,6 +287,16 @@ class ToyWorker:
             victim.num_computed_tokens = 0
         toy.running.remove(victim)
         toy.waiting.add(victim)
+
+    def _look_at_host(self) -> None:
+        if self.host is None:
+            return
+        if self.num_steps % 3 == 0:
+            self.host.arrive()
+        self.host.look(self.view(), self._turn_order)
+
+    def _turn_order(self) -> list[ModelName]:
+        return self.policy.turn_order(self.view(), self.now_s)
 
     def _settle(self, step: int) -> None:
         while self.copies and self.copies[0][0] <= step:
