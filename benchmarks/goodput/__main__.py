@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--part", choices=("all", "simulated", "real"), default="all")
     parser.add_argument("--costs", type=Path, help="a calibration's JSON, instead of measuring")
     parser.add_argument("--switch-steps", type=float, default=20.0, help="copying a model's weights, in steps")
-    parser.add_argument("--threads", type=int, default=0, help="of the worker; 0: as many as there are cores")
+    parser.add_argument("--threads", type=int, default=1, help="of the steps; the link and the client need a core, too")
     parser.add_argument(
         "--work", type=Path, default=Path("~/.cache/kottos/benchmarks/goodput"), help="for what is kept"
     )

@@ -11,12 +11,12 @@ from shared.config import ModelSource
 from simulator.workload import zipf_shares
 
 DTYPE: Final = "float32"
-NUM_LAYERS: Final = 6
+NUM_LAYERS: Final = 4
 KV_TOKEN_BYTES: Final = NUM_LAYERS * 2 * 2 * 64 * 4  # K and V of 2 heads
 _CONFIG: Final[dict[str, Any]] = {
     "vocab_size": VOCAB_SIZE,
     "hidden_size": 256,
-    "intermediate_size": 1024,
+    "intermediate_size": 1536,
     "num_hidden_layers": NUM_LAYERS,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,

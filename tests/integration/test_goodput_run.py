@@ -16,7 +16,7 @@ SETUP = Setup(
     COSTS,
     num_models=2,
     num_places=1,
-    blob_bytes=28 << 20,
+    blob_bytes=24 << 20,
     kv_token_bytes=KV_TOKEN_BYTES,
     kv_bytes=64 << 20,
     ttft_steps=200.0,  # a second
