@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, assert_never
 
+from gpu_worker.departures import Departures
 from gpu_worker.device.base import Device, SequenceSpan
 from gpu_worker.execution.executor import StepPart
 from gpu_worker.execution.streaming import Stream
@@ -105,6 +106,7 @@ class Engine:
         self._device_thread = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._loader = Loader(device, weights, blobs, roster.models, self._turn_order, self._on_device, clock)
         self._fetcher = Fetcher(blobs, self._turn_order, self._wake.set, clock)
+        self._departures = Departures(roster.models, self._loader, self._fetcher, self._switches, metrics)
 
     @property
     def prefetches(self) -> Prefetches:
@@ -116,6 +118,11 @@ class Engine:
             log.error("inbox is full: dropping a %s", type(message).__name__)
             return
         self._inbox.append((self._clock(), message))
+        self._wake.set()
+
+    def retire(self, model: ModelName, on_gone: Callable[[], None]) -> None:
+        """It gets no new sequences, and is gone when the last one it has is over."""
+        self._departures.begin(model, on_gone)
         self._wake.set()
 
     async def run(self) -> None:
@@ -130,6 +137,7 @@ class Engine:
             while True:
                 self._wake.clear()
                 self._collect()
+                await self._departures.advance()
                 await self._kv.compaction.advance(self._on_device)
                 self._extend_kv()
                 self._fetcher.look(self._view())

@@ -135,9 +135,23 @@ class Loader:
         elif turns[0] == model:
             self.no_place_ahead = model
 
+    async def forget(self, model: ModelName) -> None:
+        """It is served no more: what is on its way stops, its place is free. Between two steps."""
+        await self._stop(model)
+        self.prefetches.num_wasted += self._prefetched.pop(model, None) is not None
+        if self._in_use == model:
+            self._in_use = None
+        if self.no_place_ahead == model:
+            self.no_place_ahead = None
+        self._weights.forget(model)
+
     async def close(self) -> None:
         """Nothing is on its way any more."""
-        for coming in list(self._coming.values()):
+        for model in list(self._coming):
+            await self._stop(model)
+
+    async def _stop(self, model: ModelName) -> None:
+        if (coming := self._coming.get(model)) is not None:
             coming.transfer.cancel()
             await coming.ended.wait()
 
@@ -149,9 +163,8 @@ class Loader:
         while (placement := self._weights.place(model, blob, evictable, self._coming_turns())) is None:
             if not self._coming:
                 raise ModelError(f"{blob.numel()} bytes of weights don't fit the device")
-            for coming in list(self._coming.values()):  # what came ahead of its turn gives way
-                coming.transfer.cancel()
-                await coming.ended.wait()
+            for other in list(self._coming):  # what came ahead of its turn gives way
+                await self._stop(other)
         return placement
 
     async def _copy(self, model: ModelName, placement: Placement) -> None:

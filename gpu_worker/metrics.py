@@ -49,6 +49,17 @@ class EngineMetrics:
             else:
                 self._with_work_since_s.pop(name, None)
 
+    def forget(self, model: ModelName) -> None:
+        """It is served no more: its rows go."""
+        self._with_work_since_s.pop(model, None)
+        if not self._model.forget(model):
+            return
+        self._num_steps.pop(model, None)
+        for rows in (self._step_s, self._wait_s):
+            rows.remove(model)
+        for phase in ("prefill", "decode"):
+            self._tokens.remove(model, phase)
+
     def took_turn(self, model: ModelName, now_s: float) -> None:
         """Its step is the next."""
         self._wait_s.labels(self._model(model)).observe(now_s - self._with_work_since_s.pop(model, now_s))

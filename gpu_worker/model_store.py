@@ -45,6 +45,15 @@ class ModelStore:
         self._specs[model] = blob
         self._locks.setdefault(blob.id, asyncio.Lock())
 
+    def remove(self, model: ModelName) -> None:
+        """Nobody views, holds or gets it any more. What no other model shares is given back to the cache."""
+        spec = self._specs.pop(model, None)
+        if spec is None or any(other.id == spec.id for other in self._specs.values()):
+            return
+        self._blobs.pop(spec.id, None)
+        self._reclaimed.discard(spec.id)
+        del self._locks[spec.id], self._held[spec.id]
+
     def __contains__(self, model: ModelName) -> bool:
         return model in self._specs and self._specs[model].id in self._blobs
 

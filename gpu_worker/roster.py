@@ -174,6 +174,8 @@ class Roster:
         """How it ends without a step, if so."""
         if model is None:
             return Ended("error", ErrorCode.UNAVAILABLE, "the model is not loaded on this worker")
+        if model.is_leaving:
+            return Ended("error", ErrorCode.UNAVAILABLE, "the model is being removed")
         if len(submit.output) >= submit.sampling.max_tokens:  # an earlier attempt got that far
             return Ended("length")
         num_tokens = len(submit.prompt) + len(submit.output)

@@ -13,7 +13,7 @@ from shared.ids import ModelName, RequestId
 
 
 class ServedModel:
-    """A ModelView (scheduling/policy.py) over the engine's own state. Lives for the worker's life."""
+    """A ModelView (scheduling/policy.py) over the engine's own state. From its load until it is removed."""
 
     def __init__(
         self,
@@ -33,6 +33,7 @@ class ServedModel:
         self.max_sequence_tokens = max_sequence_tokens  # context length or KV pool, whichever is less
         self.costs = costs
         self.content_id = content_id or name  # equal: equal tokens have equal KV
+        self.is_leaving = False  # it takes no new sequences
         self.last_step = 0
         self.num_preemptions = 0
         self.waiting: WaitingLine[Sequence] = WaitingLine()

@@ -38,6 +38,9 @@ class Split:
         """A model with so many bytes of weights is served from now on."""
         self._num_bytes[model] = num_bytes
 
+    def forget(self, model: ModelName) -> None:
+        self._num_bytes.pop(model, None)
+
     def can_place(self, model: ModelName) -> bool:
         """Whether weights have as many bytes as the model alone needs, or get them now."""
         num_slabs = self._slabs_for(model)

@@ -30,6 +30,11 @@ class Switches:
             self._pending.append(_Switch(model, self._current, arrival, self._clock() - decided_at_s))
             self._current = model
 
+    def forget(self, model: ModelName) -> None:
+        """What comes next is a switch, even if it has this name."""
+        if self._current == model:
+            self._current = None
+
     def drain(self) -> list[ModelSwitched]:
         if not self._pending:
             return []

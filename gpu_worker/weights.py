@@ -53,6 +53,9 @@ class Weights(Protocol):
     def drop(self, model: ModelName) -> None:
         """Its bytes did not come, or it is evicted."""
 
+    def forget(self, model: ModelName) -> None:
+        """It is served no more."""
+
 
 class MappedBlobs(Protocol):
     """What this worker has mapped of the host model cache."""
@@ -89,6 +92,9 @@ class UnifiedWeights:
     def drop(self, model: ModelName) -> None:
         return None
 
+    def forget(self, model: ModelName) -> None:
+        return None
+
 
 class ArenaWeights:
     """A weight region of the device; each model that has a place takes one contiguous range of it."""
@@ -101,7 +107,7 @@ class ArenaWeights:
         self.on_short: Callable[[int, Sequence[ModelName] | None], bool] = lambda end_bytes, evicted: False
         self._placed: dict[ModelName, Tensor] = {}  # [blob_bytes] uint8, views of the region
         self._coming: set[ModelName] = set()  # placed, not settled: not to be used or evicted
-        # Of every model that ever had one: views of that address may still exist.
+        # Of every served model that ever had one: views of that address may still exist.
         self._places: dict[ModelName, Place] = {}
 
     def is_resident(self, model: ModelName) -> bool:
@@ -141,6 +147,11 @@ class ArenaWeights:
         self._arena.free(self._offset(model))
         del self._placed[model]
         self._coming.discard(model)
+
+    def forget(self, model: ModelName) -> None:
+        if model in self._placed:
+            self.drop(model)
+        self._places.pop(model, None)
 
     # --- the split ------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ The gateway reads the card and the text assets only; workers read both.
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -18,6 +18,7 @@ import msgspec
 from shared.config import Config, ModelSource
 from shared.errors import ModelError
 from shared.ids import ModelName
+from shared.messages import CatalogueModel
 
 LAYOUT_VERSION: Final = 1
 DEMO_NAMES: Final = ("smollm2-135m", "gemma3-270m")
@@ -85,11 +86,17 @@ class ModelEntry(msgspec.Struct, frozen=True):
 
 def open_catalogue(config: Config) -> dict[ModelName, ModelEntry]:
     """The configured models by name, imported or not. Raises ModelError for a source that does not exist."""
-    models_dir = config.cache_dir.expanduser() / "models"
-    return {
-        ModelName(model.name): ModelEntry(model.name, model.path, models_dir / fingerprint(model.path))
-        for model in config.models
-    }
+    return entries(config.cache_dir, described(config.models))
+
+
+def described(models: Iterable[ModelSource]) -> tuple[CatalogueModel, ...]:
+    """As messages tell of them. Reads a part of each. Raises ModelError for a source that does not exist."""
+    return tuple(CatalogueModel(ModelName(model.name), model.path, fingerprint(model.path)) for model in models)
+
+
+def entries(cache_dir: Path, models: Iterable[CatalogueModel]) -> dict[ModelName, ModelEntry]:
+    models_dir = cache_dir.expanduser() / "models"
+    return {model.name: ModelEntry(model.name, model.path, models_dir / model.fingerprint) for model in models}
 
 
 def demo_models(cache_dir: Path) -> tuple[ModelSource, ...]:

@@ -264,18 +264,21 @@ def _assemble(values: Mapping[str, object]) -> Config:
 def _check_models(models: Iterable[ModelSource]) -> None:
     names: set[str] = set()
     for model in models:
-        shown = reprlib.repr(model.name)
-        if not 0 < len(model.name) <= MAX_MODEL_NAME_CHARS or model.name != model.name.strip():
-            raise ConfigError(
-                f"models: the name {shown} must have 1 to {MAX_MODEL_NAME_CHARS} characters, no outer spaces"
-            )
-        if not model.name.isprintable() or set(model.name) & set("=;"):
-            raise ConfigError(f"models: the name {shown} must have no control characters, '=' or ';'")
+        check_model(model)
         if model.name in names:
-            raise ConfigError(f"models: the name {shown} is given twice")
-        if not model.path or not model.path.isprintable() or ";" in model.path or model.path != model.path.strip():
-            raise ConfigError(f"models: the path of {shown} must not be empty, nor have control characters or ';'")
+            raise ConfigError(f"models: the name {reprlib.repr(model.name)} is given twice")
         names.add(model.name)
+
+
+def check_model(model: ModelSource) -> None:
+    """Whether name and path can be written in every form of the configuration. Raises ConfigError."""
+    shown = reprlib.repr(model.name)
+    if not 0 < len(model.name) <= MAX_MODEL_NAME_CHARS or model.name != model.name.strip():
+        raise ConfigError(f"models: the name {shown} must have 1 to {MAX_MODEL_NAME_CHARS} characters, no outer spaces")
+    if not model.name.isprintable() or set(model.name) & set("=;"):
+        raise ConfigError(f"models: the name {shown} must have no control characters, '=' or ';'")
+    if not model.path or not model.path.isprintable() or ";" in model.path or model.path != model.path.strip():
+        raise ConfigError(f"models: the path of {shown} must not be empty, nor have control characters or ';'")
 
 
 def _check_bus(bus: BusConfig) -> None:

@@ -7,7 +7,7 @@ Durations travel, instants never do (clocks of two processes don't agree).
     client --Generate, CancelCall--> gateway --Piece--> client
 """
 
-from typing import Final, Literal, Union
+from typing import Annotated, Final, Literal, Union
 
 import msgspec
 
@@ -162,7 +162,7 @@ class ModelLoad(Part, frozen=True):
     """One model on one worker."""
 
     model: ModelName
-    state: Literal["resident", "cached", "loading", "failed"]
+    state: Literal["resident", "cached", "loading", "failed", "leaving"]  # leaving: it finishes what it has
     num_running: int = 0  # sequences with KV on the device
     num_waiting: int = 0
     max_sequence_tokens: int = 0  # what fits: context length or KV memory, whichever is less; 0: not known yet
@@ -272,6 +272,43 @@ class ClientBeat(Message, frozen=True):
     client: ClientId
 
 
+# --- which models are served --------------------------------------------------------------------
+
+
+class CatalogueModel(Part, frozen=True):
+    name: ModelName
+    path: str  # a folder, a GGUF file or a hub id, on every host that imports it
+    fingerprint: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]  # of its content: its folder in the cache
+
+
+class Catalogue(Message, frozen=True):
+    """Steward to workers and gateways, once a second and at each change: all models that are served from now on."""
+
+    steward: Incarnation
+    number: int  # greater than that of what it replaces
+    models: tuple[CatalogueModel, ...]
+
+
+class AskCatalogue(Message, frozen=True):
+    """To the steward, who replies with the Catalogue."""
+
+
+class AddModel(Message, frozen=True):
+    """Operator to steward: serve this as well. Replied with the Catalogue that has it, or ChangeRefused."""
+
+    model: CatalogueModel
+
+
+class RemoveModel(Message, frozen=True):
+    """Operator to steward: no new requests of this model. Replied with the Catalogue without it, or ChangeRefused."""
+
+    name: ModelName
+
+
+class ChangeRefused(Message, frozen=True):
+    reason: str
+
+
 # --- events, for whoever subscribes -------------------------------------------------------------
 
 
@@ -319,6 +356,7 @@ AnyMessage = Union[
     Submit, Accepted, Assigned, Refused, Assign, Cancel, Frame, EndAck, Resend,
     WorkerBeat, OwnerBeat, RouterBeat,
     Generate, Piece, CancelCall, ClientBeat,
+    Catalogue, AskCatalogue, AddModel, RemoveModel, ChangeRefused,
     RequestFinished, ModelSwitched, WorkerCame, WorkerWent,
 ]  # fmt: skip
 

@@ -14,13 +14,17 @@
 | kottos.gateway.<owner>         | CancelCall                    | client  | that gateway                |
 | kottos.beat.client             | ClientBeat                    | client  | gateways                    |
 | kottos.client.<client>         | Piece                         | gateway | client                      |
+| kottos.catalogue               | Catalogue                     | steward | workers, gateways, operators|
+| kottos.catalogue.ask           | AskCatalogue (request)        | anybody | steward                     |
+| kottos.control.model           | AddModel, RemoveModel (req.)  | operator| steward                     |
 | kottos.event.request.finished  | RequestFinished               | gateway | anybody                     |
 | kottos.event.model.switched    | ModelSwitched                 | worker  | anybody                     |
 | kottos.event.worker.came       | WorkerCame                    | router  | anybody                     |
 | kottos.event.worker.went       | WorkerWent                    | router  | anybody                     |
 
 Replies to requests go to `_INBOX_<user>.>`, one prefix per bus user: Submit is answered with Accepted or Refused,
-Generate with Piece number 0 (empty, or an error).
+Generate with Piece number 0 (empty, or an error), AskCatalogue, AddModel and RemoveModel with Catalogue or
+ChangeRefused.
 """
 
 from typing import Final, NamedTuple
@@ -34,6 +38,9 @@ BEAT_ROUTER: Final = "kottos.beat.router"
 BEAT_CLIENT: Final = "kottos.beat.client"
 CALL: Final = "kottos.call"
 CALL_GROUP: Final = "gateways"
+CATALOGUE: Final = "kottos.catalogue"
+CATALOGUE_ASK: Final = "kottos.catalogue.ask"
+CONTROL_MODEL: Final = "kottos.control.model"
 EVENTS: Final = "kottos.event.>"
 EVENT_REQUEST_FINISHED: Final = "kottos.event.request.finished"
 EVENT_MODEL_SWITCHED: Final = "kottos.event.model.switched"
@@ -84,10 +91,10 @@ PERMISSIONS: Final[dict[str, Permissions]] = {
     "gateway": Permissions(
         publish=(
             "kottos.request.*", "kottos.worker.*", BEAT_OWNER, "kottos.client.*",
-            EVENT_REQUEST_FINISHED, f"{inbox_prefix('client')}.>",
+            EVENT_REQUEST_FINISHED, CATALOGUE_ASK, f"{inbox_prefix('client')}.>",
         ),
         subscribe=(
-            "kottos.owner.*", BEAT_WORKER, BEAT_ROUTER, CALL, "kottos.gateway.*", BEAT_CLIENT,
+            "kottos.owner.*", BEAT_WORKER, BEAT_ROUTER, CALL, "kottos.gateway.*", BEAT_CLIENT, CATALOGUE,
             f"{inbox_prefix('gateway')}.>",
         ),
     ),
@@ -99,8 +106,16 @@ PERMISSIONS: Final[dict[str, Permissions]] = {
         subscribe=(ALL_REQUESTS, BEAT_WORKER, f"{inbox_prefix('router')}.>"),
     ),
     "worker": Permissions(
-        publish=("kottos.owner.*", BEAT_WORKER, EVENT_MODEL_SWITCHED),
-        subscribe=("kottos.worker.*", BEAT_OWNER, f"{inbox_prefix('worker')}.>"),
+        publish=("kottos.owner.*", BEAT_WORKER, EVENT_MODEL_SWITCHED, CATALOGUE_ASK),
+        subscribe=("kottos.worker.*", BEAT_OWNER, CATALOGUE, f"{inbox_prefix('worker')}.>"),
+    ),
+    "steward": Permissions(
+        publish=(CATALOGUE, *(f"{inbox_prefix(user)}.>" for user in ("gateway", "worker", "operator"))),
+        subscribe=(CATALOGUE_ASK, CONTROL_MODEL, f"{inbox_prefix('steward')}.>"),
+    ),
+    "operator": Permissions(
+        publish=(CONTROL_MODEL, CATALOGUE_ASK),
+        subscribe=(CATALOGUE, BEAT_WORKER, f"{inbox_prefix('operator')}.>"),
     ),
     "client": Permissions(
         publish=(CALL, "kottos.gateway.*", BEAT_CLIENT),

@@ -56,6 +56,12 @@ class Label:
         self._known.add(value)
         return value
 
+    def forget(self, value: str) -> bool:
+        """Makes room for another; whether it was known."""
+        known = value in self._known
+        self._known.discard(value)
+        return known
+
 
 class Registry:
     """The metrics of one process. Names of counters end in _total."""

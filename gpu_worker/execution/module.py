@@ -60,7 +60,7 @@ def tensor_view(base: Tensor, entry: TensorEntry) -> Tensor:
 
 
 class BoundModule:
-    """One model on one device. Lives for the worker's life; where its weights lie changes."""
+    """One model on one device, as long as it is served; where its weights lie changes."""
 
     def __init__(self, module: nn.Module, manifest: Manifest) -> None:
         self.module = module

@@ -8,6 +8,7 @@ content and kept after their sequences, in both memories.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -59,6 +60,7 @@ class KvStore:
         # Asked for slabs for so many more blocks of a class; whether they have come.
         self.on_short: Callable[[ShapeClass, int], bool] = lambda shape, num_blocks: False
         self._moves: list[_Move] = []  # at most one of a sequence; bounded by the blocks that there are
+        self._num_models: Counter[ShapeClass] = Counter()  # of a class; 0: it goes when nothing of it is under copy
 
     def open(self, on_moved: Callable[[], None]) -> None:
         """on_moved: called from whatever thread when a copy has ended, so that somebody calls `settle`."""
@@ -69,9 +71,16 @@ class KvStore:
         self._copies.on_done = lambda: None
 
     def register(self, block_bytes: int) -> ShapeClass:
-        """The class of blocks of this size in both memories. Raises ConfigError if none fits."""
+        """For one more model: the class of its blocks in both memories. Raises ConfigError if none fits."""
         self._in_host.blocks.register(block_bytes)
-        return self._on_device.blocks.register(block_bytes)
+        shape = self._on_device.blocks.register(block_bytes)
+        self._num_models[shape] += 1
+        return shape
+
+    def unregister(self, shape: ShapeClass) -> None:
+        """A model without sequences is gone. With the last one of a class, what is kept of the class goes, too."""
+        self._num_models[shape] -= 1
+        self._drop_classes()
 
     # --- the split ------------------------------------------------------------------------------
 
@@ -249,6 +258,16 @@ class KvStore:
             self._end(move)
         if self._demotion.advance() or ended:
             self._claims.let_try()
+        if 0 in self._num_models.values():
+            self._drop_classes()
+
+    def _drop_classes(self) -> None:
+        if self.compaction.is_moving:
+            return
+        for shape in [shape for shape, num_models in self._num_models.items() if not num_models]:
+            memories = (self._on_device.blocks, self._in_host.blocks)
+            if all([blocks.unregister(shape) for blocks in memories if shape in blocks.shapes]):
+                del self._num_models[shape]
 
     def _move_of(self, sequence: Sequence) -> _Move | None:
         return next((move for move in self._moves if move.sequence is sequence), None)

@@ -10,7 +10,7 @@ oldest, which goes first, is a leaf.
 
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final, NewType
@@ -76,6 +76,10 @@ class SharedBlocks:
     def kept_bytes(self) -> int:
         return self._pool.used_bytes - self.used_bytes
 
+    @property
+    def shapes(self) -> Collection[ShapeClass]:
+        return self._in_use.keys()
+
     def stats(self) -> PoolStats:
         return self._pool.stats()
 
@@ -86,6 +90,17 @@ class SharedBlocks:
         shape = self._pool.register(block_bytes)
         self._in_use.setdefault(shape, _InUse())
         return shape
+
+    def unregister(self, shape: ShapeClass) -> bool:
+        """Nobody enters with this class any more: what is kept of it goes. False while a block of it is used."""
+        if self._in_use[shape].num_blocks:
+            return False
+        for block_id in [block_id for block_id, block in self._blocks.items() if block.shape == shape]:
+            self._forget(block_id)
+        if not self._pool.unregister(shape):  # reserved blocks are no blocks of ours
+            return False
+        del self._in_use[shape]
+        return True
 
     def capacity_blocks(self, shape: ShapeClass) -> int:
         return self._pool.capacity_blocks(shape)

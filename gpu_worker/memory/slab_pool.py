@@ -128,6 +128,13 @@ class SlabPool:
             self._partly[shape] = _PartlyUsed(shape)
         return shape
 
+    def unregister(self, shape: ShapeClass) -> bool:
+        """Forgets a class that nobody allocates from any more; False while it has a slab."""
+        if self._partly[shape].num_slabs:
+            return False
+        del self._partly[shape]
+        return True
+
     @property
     def total_bytes(self) -> int:
         return self.num_slabs * self.slab_bytes

@@ -67,7 +67,7 @@ class DecodeRounds:
         """The next step of the turn that has begun; None when that is over."""
         self._form_batches(look)
         turn = None
-        if self._turn is not None and look.now_s < self._turn_ends_at_s:
+        if self._turn is not None and self._turn.sequences and look.now_s < self._turn_ends_at_s:
             turn = look.step_of(self._turn.model, self._turn.sequences)
         if turn is None:
             self._turn = None

@@ -12,9 +12,10 @@ import transformers
 from benchmarks.tiny_models import make_tiny_model
 from gpu_worker.execution.probe import probe
 from gpu_worker.importer.job import run_import
-from gpu_worker.service import QUANTUM_BYTES, WorkerService
+from gpu_worker.service import WorkerService
+from gpu_worker.worker_memory import QUANTUM_BYTES
 from shared import subjects
-from shared.catalogue import PLAIN_LAYOUT, ModelEntry, is_imported, open_catalogue, read_card
+from shared.catalogue import PLAIN_LAYOUT, ModelEntry, described, is_imported, open_catalogue, read_card
 from shared.config import Config, ModelSource, WorkerConfig
 from shared.ids import Incarnation, ModelName, OwnerId, RequestId, WorkerId
 from shared.memory_bus import MemoryBroker, MemoryBus
@@ -22,6 +23,7 @@ from shared.messages import (
     AnyMessage,
     Assign,
     Cancel,
+    Catalogue,
     EndAck,
     Ended,
     Frame,
@@ -38,6 +40,7 @@ from shared.telemetry import Registry
 WORKER = WorkerId("worker-0")
 OWNER = OwnerId("owner-0")
 ROUTER = Incarnation("router-0")
+STEWARD = Incarnation("steward-0")
 TIMEOUT_S = 60.0
 
 
@@ -112,6 +115,8 @@ class Harness:
         self.beat: WorkerBeat | None = None
         self.registry = Registry()
         self.acknowledge = True
+        self.service: WorkerService
+        self._num_catalogues = 0
         self._beats: asyncio.Condition = asyncio.Condition()
         self._num_assigned = 0
 
@@ -144,6 +149,11 @@ class Harness:
         """Submits all at once -> the tokens of each."""
         ids = [await self.submit(source.name, prompt, num) for source, prompt, num in requests]
         return [(await self.finish(request_id)).tokens for request_id in ids]
+
+    async def serve(self, sources: Sequence[ModelSource]) -> None:
+        """From now on these, as a steward would say it."""
+        self._num_catalogues += 1
+        await self.bus.publish(subjects.CATALOGUE, Catalogue(STEWARD, self._num_catalogues, described(sources)))
 
     async def cancel(self, request_id: RequestId, model: str, attempt: int = 0) -> None:
         message = Cancel(request_id, attempt, OWNER, ModelName(model), WORKER)
@@ -208,16 +218,18 @@ class Harness:
 
 
 @contextlib.asynccontextmanager
-async def running_worker(config: Config, *, owner_beats: bool = True, num_refused: int = 0) -> AsyncIterator[Harness]:
-    """The worker with all its models loaded, but for those that it refuses."""
-    broker = MemoryBroker()
+async def running_worker(
+    config: Config, *, owner_beats: bool = True, num_refused: int = 0, broker: MemoryBroker | None = None
+) -> AsyncIterator[Harness]:
+    """The worker with all its models loaded, but for those that it refuses. On a broker of its own if none is given."""
+    broker = broker or MemoryBroker()
     worker_bus, bus = broker.connect("worker"), broker.connect("owner")
     await worker_bus.start()
     await bus.start()
     harness = Harness(bus, broker)
     for subject in (subjects.owner(OWNER), subjects.BEAT_WORKER, subjects.EVENT_MODEL_SWITCHED):
         await bus.subscribe(subject, harness.on_message)
-    service = WorkerService(config, WORKER, worker_bus, harness.registry)
+    service = harness.service = WorkerService(config, WORKER, worker_bus, harness.registry)
     tasks = [asyncio.create_task(service.run(asyncio.Event()))]
     if owner_beats:
         tasks.append(asyncio.create_task(_beat(bus)))

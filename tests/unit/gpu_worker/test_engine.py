@@ -85,6 +85,9 @@ class StubWeights:
     def drop(self, model: ModelName) -> None:
         return None
 
+    def forget(self, model: ModelName) -> None:
+        return None
+
     def get(self, model: ModelName) -> Tensor:
         return torch.empty(1, dtype=torch.uint8)
 

@@ -46,3 +46,18 @@ def test_others_serve_every_model(policy: PolicyName) -> None:
 @pytest.mark.parametrize(("worker", "place"), [("worker-0", 0), ("worker-12", 12), ("", 0), ("west", 0), ("gpu-x2", 0)])
 def test_a_place_is_the_number_at_the_end(worker: str, place: int) -> None:
     assert place_of(worker) == place
+
+
+def test_a_model_that_goes_leaves_its_place_to_another() -> None:
+    static = choice("static", num_places=1)
+    for model in (A, B, C):
+        static.take(model, ALIGN_BYTES)
+        static.release(model)
+    dedicated = choice("dedicated")
+    dedicated.release(B)  # which it never had
+    with pytest.raises(ModelError):
+        dedicated.check_own(B)
+    dedicated.release(A)
+    dedicated.check_own(B)
+    with pytest.raises(ModelError):
+        dedicated.check_own(A)

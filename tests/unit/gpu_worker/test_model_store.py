@@ -161,3 +161,16 @@ async def test_errors_pass_and_the_next_one_asks_again() -> None:
         await store.blob(A)
     store.cache.error = None
     assert len(await store.blob(A)) == 6
+
+
+async def test_a_removed_model_gives_its_blob_back_unless_another_shares_it() -> None:
+    store = Store()
+    blob = await store.blob(B)
+    store.remove(B)
+    assert B not in store
+    assert store.get(ALIAS) is blob
+    store.remove(ALIAS)
+    assert store.get(ALIAS) is None
+    store.add(B, BLOBS[B])
+    assert await store.blob(B) is not blob
+    assert store.cache.acquired == [(BlobId("B"), False)] * 2

@@ -90,6 +90,19 @@ def test_freed_twice_is_an_error() -> None:
         shared.free(one)
 
 
+def test_a_class_goes_with_what_is_kept_of_it_and_not_while_a_block_is_used() -> None:
+    shared, shape = blocks()
+    other = shared.register(2 * QUANTUM)
+    block_ids = filled(shared, shape, [1, 2, 3, 4])
+    assert not shared.unregister(shape)
+    shared.free(block_ids)
+    assert shared.kept_bytes == 2 * QUANTUM
+    assert shared.unregister(shape)
+    assert (shared.kept_bytes, shared.stats().num_free_slabs) == (0, shared.num_slabs)
+    assert [known for known, _ in shared.slabs_by_class()] == [other]
+    assert shared.match(chain([1, 2, 3, 4])) == []
+
+
 class SharingMachine(RuleBasedStateMachine):
     """Sequences of two models with blocks of different bytes come, find what they can, compute the rest and go."""
 
