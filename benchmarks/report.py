@@ -11,7 +11,7 @@ from typing import Final
 import torch
 import transformers
 
-from shared.machine import memory_limit_bytes, num_cores
+from shared.machine import cpu_name, memory_limit_bytes, num_cores
 
 RESULTS: Final = Path(__file__).parent / "results"
 
@@ -21,7 +21,7 @@ def circumstances() -> dict[str, str | int]:
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "--short", "HEAD") + ("+changes" if _git("status", "--porcelain", "-uno") else ""),
         "command": " ".join(["python", "-m", _module(), *sys.argv[1:]]),
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": num_cores(),
         "memory_gib": memory_limit_bytes() >> 30,
         "python": platform.python_version(),
@@ -54,10 +54,3 @@ def _module() -> str:
 def _git(*arguments: str) -> str:
     done = subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=Path(__file__).parent)
     return done.stdout.strip() if done.returncode == 0 else "unknown"
-
-
-def _cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()

@@ -4,6 +4,7 @@ cgroup v2: Linux Documentation/admin-guide/cgroup-v2.rst (memory.max, cpu.max); 
 """
 
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,14 @@ def num_cores(root: Path = Path("/")) -> int:
     # "max" (v2), -1 (v1) and absent files mean no quota
     cores = [int(q[0]) // int(q[1]) for q in quotas if len(q) == 2 and q[0].isdigit() and q[1].isdigit() and int(q[1])]
     return max(1, min([len(os.sched_getaffinity(0)), *cores]))
+
+
+def cpu_name(root: Path = Path("/")) -> str:
+    """As the maker calls it; else the architecture."""
+    for line in _read(root / "proc/cpuinfo").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def _folders(root: Path, controller: str) -> Iterator[Path]:

@@ -23,6 +23,11 @@ def test_without_cgroups_the_hardware_decides(tmp_path: Path) -> None:
     assert machine.num_cores(tmp_path) == 16
 
 
+def test_the_processor_has_the_makers_name(tmp_path: Path) -> None:
+    write(tmp_path, "proc/cpuinfo", "processor\t: 0\nmodel name\t: Fast: CPU 9\n\nmodel name\t: Other\n")
+    assert machine.cpu_name(tmp_path) == "Fast: CPU 9"
+
+
 def test_the_tightest_ancestor_decides_in_v2(tmp_path: Path) -> None:
     write(tmp_path, "proc/self/cgroup", "0::/pod/container\n")
     write(tmp_path, "sys/fs/cgroup/pod/memory.max", "3000000\n")
