@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, assert_never
 
+from gpu_worker.calibration import Calibration, Expected
 from gpu_worker.departures import Departures
 from gpu_worker.device.base import Device, SequenceSpan
 from gpu_worker.execution.executor import StepPart
@@ -24,6 +25,8 @@ from gpu_worker.kv.store import KvStore
 from gpu_worker.loader import BlobSource, Loader, Prefetches
 from gpu_worker.metrics import EngineMetrics
 from gpu_worker.roster import Roster
+from gpu_worker.scheduling.costs import step_shape
+from gpu_worker.scheduling.measured_costs import SwitchCosts
 from gpu_worker.scheduling.policy import Limits, Policy, Turn, WorkerView
 from gpu_worker.sequence import Sequence
 from gpu_worker.served_model import ServedModel
@@ -86,6 +89,7 @@ class Engine:
         clock: Callable[[], float],
         metrics: EngineMetrics,
         split: Split | None = None,
+        switch_costs: SwitchCosts | None = None,
     ) -> None:
         self._bus = bus
         self._roster = roster
@@ -97,6 +101,7 @@ class Engine:
         self._clock = clock
         self._metrics = metrics
         self._split = split
+        self._switch_costs = switch_costs
         self._inbox: deque[tuple[float, Inbound]] = deque()  # each with the instant at which it came
         self._wake = asyncio.Event()
         self._num_steps = 0
@@ -107,6 +112,9 @@ class Engine:
         self._loader = Loader(device, weights, blobs, roster.models, self._turn_order, self._on_device, clock)
         self._fetcher = Fetcher(blobs, self._turn_order, self._wake.set, clock)
         self._departures = Departures(roster.models, self._loader, self._fetcher, self._switches, metrics)
+        self._calibration = Calibration(
+            roster.models, weights, blobs, kv, self._on_device, clock, limits.max_step_tokens
+        )
 
     @property
     def prefetches(self) -> Prefetches:
@@ -123,6 +131,11 @@ class Engine:
     def retire(self, model: ModelName, on_gone: Callable[[], None]) -> None:
         """It gets no new sequences, and is gone when the last one it has is over."""
         self._departures.begin(model, on_gone)
+        self._wake.set()
+
+    def calibrate(self, model: ModelName, expected: Expected) -> None:
+        """Measures what its steps cost, while there is no work."""
+        self._calibration.expect(model, expected)
         self._wake.set()
 
     async def run(self) -> None:
@@ -143,9 +156,10 @@ class Engine:
                 self._fetcher.look(self._view())
                 turn = self._policy.plan(self._view(), self._clock())
                 if turn is not None:
+                    self._calibration.pause()
                     await self._take(turn)
                 await self._emit()
-                if turn is None:
+                if turn is None and not await self._calibration.advance():
                     await self._idle()
         finally:
             await self._fetcher.close()
@@ -254,11 +268,21 @@ class Engine:
         parts = [part.step_part() for part in planned]
         self._num_steps_since_copy += 1
         self._loader.prefetch()
-        tokens = await self._on_device(lambda: model.executor.step(parts, stream))
+        tokens, took_s = await self._on_device(lambda: self._timed_step(model, parts, stream))
+        if stream is None:  # else it waited for weights
+            spans = ((part.num_tokens, part.sequence.num_computed_tokens) for part in planned)
+            model.costs.observe(step_shape(spans), took_s)
         num_decode = sum(part.is_decode for part in planned)
         num_prefill = sum(part.num_tokens for part in planned) - num_decode
         self._metrics.stepped(model.name, num_prefill, num_decode, self._clock() - now_s)
         return tokens
+
+    def _timed_step(
+        self, model: ServedModel, parts: list[StepPart], stream: Stream | None
+    ) -> tuple[list[int | None], float]:
+        began_at_s = self._clock()
+        tokens = model.executor.step(parts, stream)
+        return tokens, self._clock() - began_at_s
 
     def _commit(self, planned: list[Planned], tokens: list[int | None]) -> None:
         now_s = self._clock()
@@ -272,6 +296,8 @@ class Engine:
             await self._publish(subjects.owner(owner), frame)
         for event in self._switches.drain():
             self._metrics.switched(event)
+            if self._switch_costs is not None:
+                self._switch_costs.observe(event.kind, event.copied_bytes, event.waited_s + event.overlapped_s)
             await self._publish(subjects.EVENT_MODEL_SWITCHED, event)
 
     async def _publish(self, subject: str, message: Message) -> None:

@@ -5,7 +5,7 @@ from collections.abc import ValuesView
 from gpu_worker.execution.executor import Executor
 from gpu_worker.kv.store import KvStore
 from gpu_worker.memory.slab_pool import ShapeClass
-from gpu_worker.scheduling.policy import Costs
+from gpu_worker.scheduling.measured_costs import LearningCosts
 from gpu_worker.scheduling.waiting import WaitingLine
 from gpu_worker.sequence import Sequence
 from gpu_worker.weights import MappedBlobs, Weights
@@ -24,7 +24,7 @@ class ServedModel:
         weights: Weights,
         blobs: MappedBlobs,
         max_sequence_tokens: int,
-        costs: Costs,
+        costs: LearningCosts,
         content_id: str = "",
     ) -> None:
         self.name = name

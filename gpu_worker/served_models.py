@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from gpu_worker.calibration import Expected
 from gpu_worker.device.base import Device, KvLayout
 from gpu_worker.execution.executor import Executor
 from gpu_worker.execution.module import build_module
@@ -19,8 +20,9 @@ from gpu_worker.host_cache.protocol import BlobId, BlobSpec
 from gpu_worker.importer.launch import ensure_imported
 from gpu_worker.memory.slab_pool import ShapeClass
 from gpu_worker.model_choice import ModelChoice
+from gpu_worker.model_costs import ModelCosts
 from gpu_worker.model_store import ModelStore
-from gpu_worker.scheduling.costs import guessed_costs
+from gpu_worker.scheduling.costs import StepShape
 from gpu_worker.served_model import ServedModel
 from gpu_worker.weights import check_fits
 from gpu_worker.worker_memory import QUANTUM_BYTES, WorkerMemory
@@ -33,6 +35,7 @@ from shared.messages import ModelLoad
 
 log = logging.getLogger(__name__)
 
+Calibrate = Callable[[ModelName, Expected], None]
 Retire = Callable[[ModelName, Callable[[], None]], None]
 
 
@@ -45,6 +48,7 @@ class Ground:
     memory: WorkerMemory
     store: ModelStore
     choice: ModelChoice
+    costs: ModelCosts
     is_unified: bool
 
 
@@ -55,12 +59,14 @@ class ServedModels:
         self,
         ground: Ground,
         models: dict[ModelName, ServedModel],
+        calibrate: Calibrate,
         retire: Retire,
         on_change: Callable[[], Awaitable[None]],
     ) -> None:
-        """retire: the engine lets a model finish, then calls back."""
+        """calibrate, retire: the engine times a model's steps when it can; lets it finish, then calls back."""
         self._ground = ground
         self._models = models
+        self._calibrate = calibrate
         self._retire = retire
         self._on_change = on_change
         self._catalogue: dict[ModelName, ModelEntry] = {}
@@ -115,6 +121,7 @@ class ServedModels:
         ground = self._ground
         ground.store.remove(name)
         ground.choice.release(name)
+        ground.costs.close(name)
         if ground.memory.split is not None:
             ground.memory.split.forget(name)
         if (shape := self._shapes.pop(name, None)) is not None:
@@ -162,12 +169,17 @@ class ServedModels:
         max_tokens = min(card.context_length, memory.least_kv_slabs * shape.blocks_per_slab * block_tokens)
         if memory.split is not None:
             memory.split.expect(name, manifest.blob_bytes)
-        costs = guessed_costs(manifest.blob_bytes, worker.link_bandwidth_bytes or None, unified=ground.is_unified)
+        costs = ground.costs.open(name, weights_file.parent, manifest)
         content_id = f"{entry.folder.name}:{manifest.sha256}"  # weights and texts may change under one name
         log.info("model %s is ready: %d MiB of weights", name, manifest.blob_bytes >> 20)
+        if worker.probe_steps and ground.costs.is_guess(name):
+            self._calibrate(name, Expected(card.vocab_size, on_measured=lambda: self._keep_costs(name)))
         return ServedModel(
             name, executor, shape, memory.kv, memory.weights, ground.store, max_tokens, costs, content_id
         )
+
+    def _keep_costs(self, name: ModelName) -> None:
+        asyncio.get_running_loop().run_in_executor(None, self._ground.costs.save, name)
 
     def _note_import(self, name: ModelName, progress: Progress) -> None:
         self._imported_share[name] = share_done(progress)
@@ -185,4 +197,10 @@ class ServedModels:
             num_waiting=len(model.waiting),
             max_sequence_tokens=model.max_sequence_tokens,
             progress=progress,
+            step_s=model.costs.step_s(_next_step(model)),
         )
+
+
+def _next_step(model: ServedModel) -> StepShape:
+    running = model.running
+    return StepShape(max(1, len(running)), sum(sequence.num_tokens for sequence in running))

@@ -15,9 +15,11 @@ from gpu_worker.host_cache.client import HostCacheClient
 from gpu_worker.host_cache.reach import ChildReach, SocketReach
 from gpu_worker.metrics import EngineMetrics, Watched, watch
 from gpu_worker.model_choice import ModelChoice, place_of
+from gpu_worker.model_costs import ModelCosts
 from gpu_worker.model_store import ModelStore
 from gpu_worker.outbox import Outbox
 from gpu_worker.roster import Roster
+from gpu_worker.scheduling.measured_costs import SwitchCosts
 from gpu_worker.scheduling.policy import Limits
 from gpu_worker.scheduling.select import make_policy
 from gpu_worker.served_models import Ground, ServedModels
@@ -30,7 +32,7 @@ from shared.config import Config
 from shared.errors import BusError
 from shared.following import Follower
 from shared.ids import Incarnation, ModelName, WorkerId, new_id
-from shared.machine import memory_limit_bytes, num_cores
+from shared.machine import cpu_name, memory_limit_bytes, num_cores
 from shared.messages import AnyMessage, Assign, Cancel, EndAck, OwnerBeat, Resend, WorkerBeat
 from shared.telemetry import Registry
 
@@ -85,12 +87,16 @@ class WorkerService:
             block_tokens=self._device.block_tokens,
             copies_beside_steps=self._device.copies is not None,
         )
+        link_bytes_per_s = worker_config.link_bandwidth_bytes or None
+        machine = f"{self._device.name}, {cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+        self._costs = ModelCosts(machine, SwitchCosts(link_bytes_per_s, unified=budget.unified))
         self._engine = Engine(
             worker, bus, self._roster, policy, limits, self._kv, self._memory.weights, self._store, self._device,
-            time.monotonic, EngineMetrics(registry), self._memory.split,
+            time.monotonic, EngineMetrics(registry), self._memory.split, self._costs.switches,
         )  # fmt: skip
-        ground = Ground(config, self._device, self._memory, self._store, choice, budget.unified)
-        self._served = ServedModels(ground, self._roster.models, self._engine.retire, self._send_beat)
+        ground = Ground(config, self._device, self._memory, self._store, choice, self._costs, budget.unified)
+        engine = self._engine
+        self._served = ServedModels(ground, self._roster.models, engine.calibrate, engine.retire, self._send_beat)
         self._served.follow(catalogue)
         self._follower = Follower(bus, config.cache_dir, self._served.follow)
         watch(registry, Watched(self._roster.models, self._kv, self._store, self._outbox, self._engine.prefetches, bus))
@@ -101,13 +107,16 @@ class WorkerService:
             await self._bus.subscribe(subjects.worker(self._worker), self._on_message),
             await self._bus.subscribe(subjects.BEAT_OWNER, self._on_message),
         ]
-        async with self._follower.running(), asyncio.TaskGroup() as tasks:
-            loops = [tasks.create_task(loop) for loop in self._loops()]
-            await stopping.wait()
-            for subscription in subscriptions:
-                await subscription.unsubscribe()
-            for loop in loops:
-                loop.cancel()
+        try:
+            async with self._follower.running(), asyncio.TaskGroup() as tasks:
+                loops = [tasks.create_task(loop) for loop in self._loops()]
+                await stopping.wait()
+                for subscription in subscriptions:
+                    await subscription.unsubscribe()
+                for loop in loops:
+                    loop.cancel()
+        finally:
+            self._costs.save_all()
 
     def _loops(self) -> Sequence[Coroutine[None, None, None]]:
         return self._cache.run(self._store.reclaim), self._beat(), self._served.run(), self._engine.run()

@@ -88,6 +88,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     policy: PolicyName = "round-robin"  # which model runs next
     link_bandwidth_bytes: Bytes = 0  # per second, of an emulated link to the device memory; 0: copies go between steps
     turn_steps: Count = 8  # least steps of a turn when changing models costs a copy
+    probe_steps: bool = True  # while idle, of models whose steps nobody has timed on this machine
     host_cache_socket: str = ""  # where the host model cache of all workers listens; empty: each has its own
     id: Annotated[str, Meta(max_length=64)] = (
         ""  # the worker's place, kept over restarts; empty: a new one at every start

@@ -168,6 +168,7 @@ class ModelLoad(Part, frozen=True):
     max_sequence_tokens: int = 0  # what fits: context length or KV memory, whichever is less; 0: not known yet
     reason: str = ""  # with "failed"
     progress: float | None = None  # share done, while it is imported or its weights are read from disk
+    step_s: float = 0.0  # expected of a step that decodes all that runs, or one sequence; 0: not known yet
 
 
 class WorkerBeat(Message, frozen=True):

@@ -134,6 +134,24 @@ class KvStore:
         """On the device, for newcomers: none while a running sequence waits for room."""
         return 0 if self._claims else self._on_device.blocks.num_free_blocks(shape)
 
+    # --- scratch --------------------------------------------------------------------------------
+
+    @property
+    def block_tokens(self) -> int:
+        return self._block_tokens
+
+    def borrow(self, shape: ShapeClass, num_blocks: int) -> list[int] | None:
+        """Blocks of the device for no sequence, until `give_back`; None where not so many are empty."""
+        blocks = self._on_device.blocks
+        if num_blocks > blocks.num_empty_blocks(shape):
+            return None
+        block_ids = blocks.allocate(shape, num_blocks)
+        assert not isinstance(block_ids, OutOfBlocks), "empty ones are free"
+        return block_ids
+
+    def give_back(self, block_ids: list[int]) -> None:
+        self._on_device.blocks.free(block_ids)
+
     # --- room -----------------------------------------------------------------------------------
 
     def extend(self, shape: ShapeClass, sequence: Sequence, num_tokens: int) -> bool:

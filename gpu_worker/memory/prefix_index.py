@@ -111,6 +111,10 @@ class SharedBlocks:
         num_slabs = self._pool.num_slabs - len(self._used_in_slab) + in_use.num_slabs
         return num_slabs * shape.blocks_per_slab - in_use.num_blocks
 
+    def num_empty_blocks(self, shape: ShapeClass) -> int:
+        """For which nothing that is kept has to go."""
+        return self._pool.num_free_blocks(shape)
+
     def allocate(self, shape: ShapeClass, num_blocks: int) -> list[int] | OutOfBlocks:
         """Private blocks, each with one user; kept ones go for them if need be."""
         num_free = self.num_free_blocks(shape)

@@ -81,8 +81,3 @@ class KnownCosts:
 
     def observe(self, shape: StepShape, seconds: float) -> None:
         return None
-
-
-def guessed_costs(blob_bytes: int, link_bytes_per_s: float | None, *, unified: bool) -> KnownCosts:
-    switch_s = 0.0 if unified else blob_bytes / (link_bytes_per_s or GUESSED_BYTES_PER_S)
-    return KnownCosts(guess(blob_bytes), switch_s)

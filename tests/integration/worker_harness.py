@@ -59,7 +59,13 @@ class TinyModels:
         return ModelSource(path.name, str(path))
 
     def config(self, sources: Sequence[ModelSource], **worker: object) -> Config:
-        settings = {"dtype": "float32", "kv_memory_bytes": 4 << 20, "slab_bytes": 256 << 10, "num_threads": 1}
+        settings = {
+            "dtype": "float32",
+            "kv_memory_bytes": 4 << 20,
+            "slab_bytes": 256 << 10,
+            "num_threads": 1,
+            "probe_steps": False,  # tests know when something runs, and what is in use
+        }
         config = Config(
             models=tuple(sources),
             cache_dir=self.cache_dir,

@@ -12,7 +12,7 @@ from gpu_worker.kv.store import KvStore
 from gpu_worker.memory.prefix_index import SharedBlocks
 from gpu_worker.memory.slab_pool import SlabPool, SparseSlab
 from gpu_worker.outbox import Outbox
-from gpu_worker.scheduling.costs import guessed_costs
+from gpu_worker.scheduling.costs import KnownCosts, guess
 from gpu_worker.sequence import Sequence as WorkerSequence
 from gpu_worker.served_model import ServedModel
 from shared.ids import Incarnation, ModelName, OwnerId, RequestId, WorkerId
@@ -26,7 +26,7 @@ OTHER = OwnerId("other")
 MODEL = ModelName("model")
 BLOCK_TOKENS = 4
 NUM_BLOCKS = 8
-COSTS = guessed_costs(1 << 20, None, unified=True)
+COSTS = KnownCosts(guess(1 << 20))
 
 
 def submit(

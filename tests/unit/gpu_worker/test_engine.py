@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from gpu_worker.calibration import Expected
 from gpu_worker.device.base import SequenceSpan
 from gpu_worker.device.cpu import CpuDevice
 from gpu_worker.engine import Engine
@@ -18,6 +19,7 @@ from gpu_worker.memory.slab_pool import SlabPool
 from gpu_worker.metrics import EngineMetrics
 from gpu_worker.outbox import Outbox
 from gpu_worker.roster import Roster
+from gpu_worker.scheduling.costs import StepShape
 from gpu_worker.scheduling.policy import Limits
 from gpu_worker.scheduling.round_robin import RoundRobin
 from gpu_worker.sequence import Sequence as WorkerSequence
@@ -34,6 +36,7 @@ from tests.unit.gpu_worker.stand_ins import BLOCK_TOKENS, COSTS, LIFE, OWNER, WO
 
 Step = Callable[[Sequence[StepPart]], list[int | None]]
 TIMEOUT_S = 10.0
+VOCAB_SIZE = 50
 
 
 def tokens_of(parts: Sequence[StepPart]) -> list[int | None]:
@@ -198,6 +201,43 @@ async def test_prompts_in_chunks_then_token_by_token() -> None:
             await worker.ended(request)
     assert spans == [[(0, 3), (0, 3), (0, 2)], [(3, 1), (3, 1), (2, 1)], [(3, 1)]]
     assert worker.reasons() == ["length"] * 3
+    assert worker.pool.used_bytes == 0
+
+
+class ObservedCosts:
+    switch_s = 0.0
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[StepShape, float]] = []
+
+    def step_s(self, shape: StepShape) -> float:
+        return 1.0
+
+    def observe(self, shape: StepShape, seconds: float) -> None:
+        self.steps.append((shape, seconds))
+
+
+async def test_costs_hear_of_each_step_what_it_held_and_what_it_took() -> None:
+    async with running({"m": tokens_of}) as worker:
+        worker.model.costs = costs = ObservedCosts()
+        for request in "abc":
+            worker.submit(request, "m", num_tokens=2)
+        for request in "abc":
+            await worker.ended(request)
+    shapes = [StepShape(0, 0, 8, 6 + 6 + 3), StepShape(3, 4 + 4 + 3), StepShape(1, 4)]
+    assert costs.steps == [(shape, 1.0) for shape in shapes]  # from one look at the clock to the next
+
+
+async def test_an_idle_worker_measures_a_model_and_work_takes_over() -> None:
+    measured = asyncio.Event()
+    async with running({"m": tokens_of}, look_s=0.001) as worker:
+        worker.model.costs = ObservedCosts()
+        worker.engine.calibrate(worker.model.name, Expected(VOCAB_SIZE, measured.set))
+        worker.submit("r", "m", num_tokens=3)
+        await worker.ended("r")
+        assert worker.num_tokens("r") == 3
+        async with asyncio.timeout(TIMEOUT_S):
+            await measured.wait()
     assert worker.pool.used_bytes == 0
 
 
