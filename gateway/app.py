@@ -29,6 +29,7 @@ from gateway.text.pool import TextPool
 from shared.bus import Bus
 from shared.catalogue import open_catalogue
 from shared.config import Config
+from shared.following import Follower
 from shared.ids import OwnerId, new_id
 from shared.levels import Levels
 from shared.telemetry import Registry
@@ -58,13 +59,14 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     registry = Registry()
     registry.attach(asyncio.get_running_loop())
     metrics = GatewayMetrics(registry)
-    owner = Owner(owner_id, bus, ledger, cluster, clock, metrics.finished)
     texts = TextPool(settings.template_timeout_s, settings.max_requests)
     catalogue = open_catalogue(config)
-    models = Models(catalogue, cluster, texts.warm)
     levels, attainment = Levels(config.slo), Attainment()
+    models = Models(catalogue, cluster, texts.warm, attainment.forget)
+    follower = Follower(bus, config.cache_dir, models.follow)
     for name in levels.without_model(catalogue):
         _log.warning("slo.models: there is no model %r yet", name)
+    owner = Owner(owner_id, bus, ledger, cluster, clock, metrics.finished, models.ready)
     pipeline = Pipeline(owner, models, texts, levels, attainment, metrics, settings.max_requests, clock)
     bus_front = BusFront(owner_id, bus, pipeline, settings.max_requests, clock)
     status = StatusRoutes(models, levels, attainment, cluster, bus, clock)
@@ -77,7 +79,7 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
         bound = stack.enter_context(server.bind(settings))
         await bus.start()
         stack.push_async_callback(bus.close)
-        for part in (texts.running(), models.running(), owner.running(), bus_front.running()):
+        for part in (texts.running(), follower.running(), models.running(), owner.running(), bus_front.running()):
             await stack.enter_async_context(part)
         await stack.enter_async_context(server.serving(http, bound, SHUTDOWN_GRACE_S))
         stack.push_async_callback(pipeline.drain, SHUTDOWN_GRACE_S)

@@ -37,13 +37,17 @@ class TokenCounts:
 
 
 class Attainment:
-    """Of each model that somebody asked for, since this gateway started."""
+    """Of each served model that somebody asked for, since this gateway started or the model came."""
 
     def __init__(self) -> None:
         self._counts: dict[ModelName, TokenCounts] = {}
 
     def of(self, model: ModelName) -> TokenCounts:
         return self._counts.setdefault(model, TokenCounts())
+
+    def forget(self, model: ModelName) -> None:
+        """It is served no more; sequences that still run count for nobody."""
+        self._counts.pop(model, None)
 
     def __iter__(self) -> Iterator[tuple[ModelName, TokenCounts]]:
         return iter(self._counts.items())

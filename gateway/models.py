@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -44,11 +44,14 @@ class Models:
         catalogue: Mapping[ModelName, ModelEntry],
         cluster: Cluster,
         warm: Callable[[Path], Awaitable[None]],
+        on_gone: Callable[[ModelName], None] = lambda name: None,
     ) -> None:
-        """`warm` is called with a model's folder once it has been imported."""
-        self._catalogue = catalogue
+        """`warm` is called with a model's folder once it has been imported, `on_gone` when it is served no more."""
+        self._catalogue = dict(catalogue)
         self._cluster = cluster
         self._warm = warm
+        self._on_gone = on_gone
+        self._changed = asyncio.Event()
         self._loaded: dict[ModelName, Model] = {}
         self._damaged: set[ModelName] = set()
 
@@ -62,6 +65,20 @@ class Models:
                 yield
             finally:
                 poll.cancel()
+
+    def follow(self, catalogue: Mapping[ModelName, ModelEntry]) -> None:
+        """What is served from now on. Requests for what has gone are refused; those that run end by themselves."""
+        for name, entry in self._catalogue.items():
+            if name not in catalogue or catalogue[name].folder != entry.folder:
+                self._loaded.pop(name, None)
+                self._damaged.discard(name)
+                self._on_gone(name)
+        self._catalogue = dict(catalogue)
+        self._changed.set()
+
+    def ready(self) -> tuple[ModelName, ...]:
+        """Those that this gateway takes requests for."""
+        return tuple(self._loaded)
 
     def get(self, name: ModelName) -> Model:
         """Raises RequestError when the name is unknown or the model not imported yet."""
@@ -96,19 +113,21 @@ class Models:
         return min(model.card.context_length, fitting) if fitting else model.card.context_length
 
     async def _poll(self) -> None:
-        warmed: set[ModelName] = set()
+        warmed: set[Path] = set()
         while True:
-            for model in [model for name, model in self._loaded.items() if name not in warmed]:
-                await self._warm(model.folder)
-                warmed.add(model.name)
-            if len(self._loaded) + len(self._damaged) == len(self._catalogue):
-                return
-            await asyncio.sleep(POLL_S)
+            self._changed.clear()
             await self.load_new()
+            for model in [model for model in self._loaded.values() if model.folder not in warmed]:
+                await self._warm(model.folder)
+            warmed = {model.folder for model in self._loaded.values()}
+            is_complete = len(self._loaded) + len(self._damaged) == len(self._catalogue)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if is_complete else POLL_S):
+                    await self._changed.wait()
 
     async def load_new(self) -> None:
         """Takes in what has been imported since the last time."""
-        for name, entry in self._catalogue.items():
+        for name, entry in list(self._catalogue.items()):
             if name in self._loaded or name in self._damaged:
                 continue
             try:
@@ -119,7 +138,7 @@ class Models:
                 _log.error("model %s: %s", name, error)
                 self._damaged.add(name)
                 continue
-            if model:
+            if model and self._catalogue.get(name) is entry:
                 self._loaded[name] = model
                 _log.info("model %s: context of %d tokens", name, model.card.context_length)
 

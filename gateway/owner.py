@@ -49,6 +49,7 @@ class Owner:
         cluster: Cluster,
         clock: Callable[[], float],
         on_finished: Callable[[RequestFinished], None] = lambda finished: None,
+        ready_models: Callable[[], tuple[ModelName, ...]] = tuple,
     ) -> None:
         self.owner_id = owner_id
         self._bus = bus
@@ -56,6 +57,7 @@ class Owner:
         self._cluster = cluster
         self._clock = clock
         self._on_finished = on_finished
+        self._ready_models = ready_models
         self._sender = Sender(bus)
         self._submits: dict[RequestId, asyncio.Task[None]] = {}  # at most one per sequence
         self._tasks: asyncio.TaskGroup
@@ -187,7 +189,7 @@ class Owner:
 
     async def _beat(self) -> None:
         while True:
-            self._sender.put(subjects.BEAT_OWNER, OwnerBeat(self.owner_id))
+            self._sender.put(subjects.BEAT_OWNER, OwnerBeat(self.owner_id, self._ready_models()))
             now_s = self._clock()
             self._cluster.drop_dead(now_s)
             self._perform(self._ledger.tick(now_s))

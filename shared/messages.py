@@ -188,9 +188,10 @@ class WorkerBeat(Message, frozen=True):
 
 
 class OwnerBeat(Message, frozen=True):
-    """Owner to workers and clients, once a second; a worker frees the sequences of an owner that missed 5."""
+    """Owner to workers, clients and operators, once a second; a worker frees the sequences of one that missed 5."""
 
     owner: OwnerId
+    models: tuple[ModelName, ...] = ()  # that it takes requests for
 
 
 class RouterBeat(Message, frozen=True):

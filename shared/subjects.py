@@ -7,14 +7,14 @@
 | kottos.worker.<worker>         | EndAck, Resend                | owner   | worker                      |
 | kottos.owner.<owner>           | Assigned, Refused             | router  | owner (a gateway)           |
 | kottos.owner.<owner>           | Frame                         | worker  | owner                       |
-| kottos.beat.worker             | WorkerBeat                    | worker  | router, owners              |
-| kottos.beat.owner              | OwnerBeat                     | owner   | workers, clients            |
+| kottos.beat.worker             | WorkerBeat                    | worker  | router, owners, operators   |
+| kottos.beat.owner              | OwnerBeat                     | owner   | workers, clients, operators |
 | kottos.beat.router             | RouterBeat                    | router  | owners                      |
 | kottos.call                    | Generate (request)            | client  | one gateway (queue group)   |
 | kottos.gateway.<owner>         | CancelCall                    | client  | that gateway                |
 | kottos.beat.client             | ClientBeat                    | client  | gateways                    |
 | kottos.client.<client>         | Piece                         | gateway | client                      |
-| kottos.catalogue               | Catalogue                     | steward | workers, gateways, operators|
+| kottos.catalogue               | Catalogue                     | steward | workers, gateways           |
 | kottos.catalogue.ask           | AskCatalogue (request)        | anybody | steward                     |
 | kottos.control.model           | AddModel, RemoveModel (req.)  | operator| steward                     |
 | kottos.event.request.finished  | RequestFinished               | gateway | anybody                     |
@@ -115,7 +115,7 @@ PERMISSIONS: Final[dict[str, Permissions]] = {
     ),
     "operator": Permissions(
         publish=(CONTROL_MODEL, CATALOGUE_ASK),
-        subscribe=(CATALOGUE, BEAT_WORKER, f"{inbox_prefix('operator')}.>"),
+        subscribe=(BEAT_WORKER, BEAT_OWNER, f"{inbox_prefix('operator')}.>"),
     ),
     "client": Permissions(
         publish=(CALL, "kottos.gateway.*", BEAT_CLIENT),

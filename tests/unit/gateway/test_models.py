@@ -92,3 +92,29 @@ async def test_kv_memory_can_shorten_the_context(config: Config, models: Models,
     for fitting, expected in ((0, 64), (48, 48), (1000, 64)):
         cluster.on_worker_beat(beat(models=(ModelLoad(NAME, "cached", max_sequence_tokens=fitting),)), 0.0)
         assert models.context_length(models.get(NAME)) == expected
+
+
+async def test_models_come_and_go_with_the_catalogue(tmp_path: Path, cluster: Cluster) -> None:
+    sources = (write_source(tmp_path / "a", "a"), write_source(tmp_path / "b", "b"))
+    config = Config(models=sources, cache_dir=tmp_path / "cache")
+    catalogue = open_catalogue(config)
+    a, b = catalogue
+    gone: list[ModelName] = []
+    warmed: asyncio.Queue[Path] = asyncio.Queue()
+    models = Models({a: catalogue[a]}, cluster, warmed.put, gone.append)
+    import_model(config, a)
+    import_model(config, b)
+    async with models.running(), asyncio.timeout(10):
+        await warmed.get()
+        assert code_of(models, b) is ErrorCode.MODEL_NOT_FOUND
+        models.follow(catalogue)
+        assert code_of(models, b) is ErrorCode.UNAVAILABLE
+        assert await warmed.get() == catalogue[b].folder
+        assert models.ready() == (a, b)
+        models.follow({b: catalogue[b]})
+        assert code_of(models, a) is ErrorCode.MODEL_NOT_FOUND
+        assert gone == [a]
+        models.follow({b: catalogue[a]})  # another content: not that of before
+        assert code_of(models, b) is ErrorCode.UNAVAILABLE
+        await models.load_new()
+        assert models.get(b).folder == catalogue[a].folder
