@@ -69,7 +69,7 @@ class WorkerService:
         )
         catalogue = open_catalogue(config)
         self._outbox = Outbox(worker, self._incarnation)
-        policy = make_policy(worker_config.policy)
+        policy = make_policy(worker_config.policy, min_turn=worker_config.min_turn, max_wait_s=worker_config.max_wait_s)
         self._roster = Roster(self._outbox, policy, worker_config.max_waiting)
         socket = worker_config.host_cache_socket
         self._cache = HostCacheClient(SocketReach(Path(socket)) if socket else ChildReach(config))

@@ -32,7 +32,7 @@ Bytes = Annotated[int, Meta(ge=0, le=MAX_BYTES)]
 SomeBytes = Annotated[int, Meta(ge=1, le=MAX_BYTES)]
 Count = Annotated[int, Meta(ge=1, le=1 << 31)]
 Seconds = Annotated[float, Meta(gt=0, le=1e9)]
-PolicyName = Literal["round-robin", "aegaeon", "request", "request-sjf", "static", "dedicated"]
+PolicyName = Literal["deadline", "round-robin", "aegaeon", "request", "request-sjf", "static", "dedicated"]
 
 
 class ModelSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,9 +85,13 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_step_tokens: Count = 256  # prefill tokens of one step
     max_running: Count = 256  # sequences with KV on the device
     max_waiting: Count = 4096  # admitted sequences per worker; more are refused
-    policy: PolicyName = "round-robin"  # which model runs next
+    policy: PolicyName = "deadline"  # which model runs next
     link_bandwidth_bytes: Bytes = 0  # per second, of an emulated link to the device memory; 0: copies go between steps
-    turn_steps: Count = 8  # least steps of a turn when changing models costs a copy
+    turn_steps: Count = 8  # round-robin: least steps of a turn when changing models costs a copy
+    min_turn: Annotated[float, Meta(ge=0, le=1000)] = (
+        2.0  # deadline: least turn after a wait for weights, in such waits
+    )
+    max_wait_s: Seconds = 60.0  # deadline: a model or sequence that waits for longer goes first
     probe_steps: bool = True  # while idle, of models whose steps nobody has timed on this machine
     host_cache_socket: str = ""  # where the host model cache of all workers listens; empty: each has its own
     id: Annotated[str, Meta(max_length=64)] = (

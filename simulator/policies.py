@@ -3,7 +3,6 @@
 from typing import Final, cast, get_args
 
 from gpu_worker.scheduling.aegaeon import AegaeonDecode, AegaeonPrefill
-from gpu_worker.scheduling.deadline import Deadline
 from gpu_worker.scheduling.select import make_policy
 from shared.config import PolicyName
 from simulator.model import ModelSpec
@@ -11,7 +10,7 @@ from simulator.run import Outcome, Window, simulate, simulate_split
 from simulator.setup import Setup
 
 SPLIT: Final = "aegaeon-split"  # one worker for prompts, one for decoding
-NAMES: Final = tuple(dict.fromkeys((*get_args(PolicyName), "deadline", SPLIT)))
+NAMES: Final = tuple(dict.fromkeys((*get_args(PolicyName), SPLIT)))
 
 
 def num_workers(name: str) -> int:
@@ -28,5 +27,4 @@ def simulate_policy(name: str, setup: Setup, requests_per_s: float, window: Wind
     spec, workload = setup.worker(served_models(name, setup)), setup.workload(requests_per_s)
     if name == SPLIT:
         return simulate_split(spec, AegaeonPrefill(), AegaeonDecode(), workload, window, seed)
-    policy = Deadline() if name == "deadline" else make_policy(cast(PolicyName, name))
-    return simulate(spec, policy, workload, window, seed)
+    return simulate(spec, make_policy(cast(PolicyName, name)), workload, window, seed)

@@ -27,6 +27,7 @@ MEMORY: Final = WorkerConfig(
     host_kv_memory_bytes=_KV_BYTES,
     host_memory_bytes=64 << 20,
     slab_bytes=64 << 10,
+    policy="round-robin",  # switches most
     turn_steps=2,
     link_bandwidth_bytes=2 << 30,
 )

@@ -109,6 +109,7 @@ async def _ahead(model: LoadedModel, repeats: int, link: int, timings: Timings) 
         _WORKER,
         device_memory_bytes=_KV_BYTES + room_for_all([model, model]),
         link_bandwidth_bytes=link,
+        policy="round-robin",
         turn_steps=_LONG_TURN,
     )
     async with running(_config(sources, settings)) as worker:

@@ -4,7 +4,7 @@ The engine lets a policy look at its own objects through these protocols, nothin
 them. The answer is data: one model, and how many tokens of each of its sequences the next step computes.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,6 +57,20 @@ class SequenceView(Protocol):
         """A step could compute it: it waits neither for a copy of its KV nor for blocks that a copy will free."""
 
 
+class LineView(Protocol):
+    """Sequences in the order of `order_key`."""
+
+    def __iter__(self) -> Iterator[SequenceView]: ...
+
+    def __len__(self) -> int: ...
+
+    def since(self, key: OrderKey) -> Iterator[SequenceView]:
+        """Those whose keys are not less."""
+
+    def before(self, key: OrderKey) -> Iterator[SequenceView]:
+        """Those whose keys are less."""
+
+
 class Costs(Protocol):
     """Of one model on one device, as far as is known; never 0 for what takes time."""
 
@@ -95,8 +109,8 @@ class ModelView(Protocol):
         """With KV blocks on the device, or KV on its way there, in any order."""
 
     @property
-    def waiting(self) -> Collection[SequenceView]:
-        """Without KV on the device, new or preempted, in the order of `order_key`. Policies look at the first few."""
+    def waiting(self) -> LineView:
+        """Without KV on the device, new or preempted. Policies look at few of them."""
 
 
 @dataclass(frozen=True, slots=True)

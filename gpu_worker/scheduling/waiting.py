@@ -4,7 +4,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from gpu_worker.scheduling.policy import SequenceView, order_key
+from gpu_worker.scheduling.policy import OrderKey, SequenceView, order_key
 
 S = TypeVar("S", bound=SequenceView)
 
@@ -20,13 +20,27 @@ class WaitingLine(Generic[S]):
 
     def remove(self, sequence: S) -> None:
         """Raises ValueError when it does not wait here."""
-        index = bisect_left(self._sequences, order_key(sequence), key=order_key)
+        index = self._index(order_key(sequence))
         if index == len(self._sequences) or self._sequences[index] is not sequence:
             raise ValueError(f"sequence {sequence.request_id} is not waiting")
         del self._sequences[index]
 
     def __iter__(self) -> Iterator[S]:
         return iter(self._sequences)
+
+    def since(self, key: OrderKey) -> Iterator[S]:
+        """Those whose keys are not less, in order."""
+        return self._between(self._index(key), len(self._sequences))
+
+    def before(self, key: OrderKey) -> Iterator[S]:
+        """Those whose keys are less, in order."""
+        return self._between(0, self._index(key))
+
+    def _between(self, start: int, stop: int) -> Iterator[S]:
+        return (self._sequences[index] for index in range(start, stop))
+
+    def _index(self, key: OrderKey) -> int:
+        return bisect_left(self._sequences, key, key=order_key)
 
     def __len__(self) -> int:
         return len(self._sequences)

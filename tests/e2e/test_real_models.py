@@ -42,6 +42,7 @@ async def open_worker(cache_dir: Path, dtype: Literal["float32", "bfloat16"]) ->
         device_memory_bytes=DEVICE_BYTES[dtype],
         kv_memory_bytes=128 << 20,
         num_threads=1,
+        policy="round-robin",
         turn_steps=4,
     )
     config = demo_config(cache_dir, worker)

@@ -54,6 +54,7 @@ def worker_config(link_bandwidth_bytes: int = 0) -> WorkerConfig:
         host_kv_memory_bytes=256 << 20,
         slab_bytes=1 << 20,
         num_threads=1,
+        policy="round-robin",
         turn_steps=1,
         link_bandwidth_bytes=link_bandwidth_bytes,
     )

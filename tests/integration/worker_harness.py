@@ -64,6 +64,7 @@ class TinyModels:
             "kv_memory_bytes": 4 << 20,
             "slab_bytes": 256 << 10,
             "num_threads": 1,
+            "policy": "round-robin",  # switches most
             "probe_steps": False,  # tests know when something runs, and what is in use
         }
         config = Config(

@@ -7,14 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpu_worker.scheduling.deadline import MIN_TURN, Deadline
+from gpu_worker.scheduling.policy import Policy
 from gpu_worker.scheduling.select import make_policy
 from gpu_worker.scheduling.weighted_round import MAX_QUOTA_S
 from shared.config import PolicyName
-from tests.unit.gpu_worker.scheduling.toy_worker import STEP_S, ToySequence, ToyWorker, limits, request
+from tests.unit.gpu_worker.scheduling.toy_worker import COSTS, STEP_S, ToySequence, ToyWorker, limits, request
 
 POLICIES: Final = [name for name in get_args(PolicyName) if name not in ("static", "dedicated")]  # are round robin
 FAIR: Final = [name for name in POLICIES if name != "request-sjf"]  # which lets long jobs starve
 NUM_MODELS: Final = 4
+MAX_WAIT_S: Final = 1.0  # of `deadline`, which lets those pass that can be on time
+
+
+def fresh(policy: PolicyName) -> Policy:
+    return Deadline(max_wait_s=MAX_WAIT_S) if policy == "deadline" else make_policy(policy)
 
 
 @dataclass(frozen=True)
@@ -114,18 +121,19 @@ def test_a_stream_of_later_requests_keeps_nobody_waiting(
     num_host_places: int | None,
 ) -> None:
     """One request arrives in each step. The first step of the watched one comes within a bound that does not depend on
-    how many follow: those before it take their turns, up to 8 join each group of prompts before it, and a turn that
-    has begun ends."""
+    how many follow: those before it take their turns, up to 8 join each group of prompts before it, a turn that has
+    begun ends, and who may let others pass waits no longer than that."""
     sizes = [64] * NUM_MODELS
     bounds = limits(8, max_running)
-    toy = ToyWorker(make_policy(policy), bounds, sizes, num_places, num_slabs=64, num_host_places=num_host_places)
+    toy = ToyWorker(fresh(policy), bounds, sizes, num_places, num_slabs=64, num_host_places=num_host_places)
     for i, (which, num_prompt, num_output) in enumerate(before):
         toy.submit(which, request(f"before{i}", num_prompt, num_output, at=i - 100))
     watched = request("watched", 10, 2, at=0)
     toy.submit(model, watched)
-    cycle = NUM_MODELS * max(NUM_MODELS, toy.limits.turn_steps)
+    turn_steps = max(toy.limits.turn_steps, round(MIN_TURN * COSTS.switch_s / STEP_S))
+    cycle = NUM_MODELS * max(NUM_MODELS, turn_steps)
     own_steps = sum(-(-num_prompt // 8) + num_output for _, num_prompt, num_output in before)
-    bound = cycle * (own_steps + 2) + 8 * 3 * (len(before) + 1) + round(MAX_QUOTA_S / STEP_S)
+    bound = cycle * (own_steps + 2) + 8 * 3 * (len(before) + 1) + round((MAX_QUOTA_S + MAX_WAIT_S) / STEP_S)
     for step in range(bound):
         which, num_prompt = later[step % len(later)]
         toy.submit(which, request(f"later{step}", num_prompt, 8, at=step + 1))
