@@ -20,7 +20,7 @@ Probe = tuple[ProbePart, ...]  # one step
 
 
 def plan_probes(room_tokens: Sequence[int], max_step_tokens: int) -> list[Probe]:
-    """room_tokens: of each scratch sequence, the longest first. What finds no room is left out; about 20 steps."""
+    """room_tokens: of each scratch sequence, the longest first. What finds no room is left out; about 12 steps."""
     plan = _Plan(list(room_tokens), max_step_tokens)
     sequences = range(len(room_tokens))
     for num_tokens in _PROMPT_TOKENS:
@@ -41,9 +41,7 @@ class _Plan:
         self._max_step_tokens = max_step_tokens
 
     def decode(self, sequences: Iterable[int]) -> None:
-        """Twice: the first of a kind may be slow."""
-        for _ in range(2):
-            self.step(decoding=sequences)
+        self.step(decoding=sequences)
 
     def step(self, prompts: Iterable[tuple[int, int]] = (), decoding: Iterable[int] = ()) -> None:
         parts: list[ProbePart] = []
