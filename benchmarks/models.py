@@ -1,4 +1,4 @@
-"""A demo model on a bare executor, without engine or services."""
+"""A demo model, or another imported one, on a bare executor, without engine or services."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from gpu_worker.device.cpu import CpuDevice
 from gpu_worker.execution.executor import Executor
 from gpu_worker.execution.module import build_module
 from gpu_worker.host_cache.mapping import map_blob
-from shared.catalogue import demo_models, open_catalogue, read_card, read_manifest
+from shared.catalogue import ModelEntry, demo_models, open_catalogue, read_card, read_manifest
 from shared.config import Config, load_config
 from shared.ids import ModelName
 
@@ -39,15 +39,22 @@ class LoadedModel:
 def load_demo(
     name: str, dtype: str, num_sequences: int, max_tokens: int, device: CpuDevice | None = None
 ) -> LoadedModel:
-    """Bound to its blob in host memory. The demo models must be in the cache, imported for this dtype: `make demo`
+    """As `load_imported`. The demo models must be in the cache, imported for this dtype: `make demo`
     and one start of `kottos serve --demo` put them there.
     """
     cache_dir = load_config().cache_dir
     source = next(source for source in demo_models(cache_dir) if source.name == name)
     entry = open_catalogue(Config(models=(source,), cache_dir=cache_dir))[ModelName(name)]
+    return load_imported(entry, dtype, num_sequences, max_tokens, device)
+
+
+def load_imported(
+    entry: ModelEntry, dtype: str, num_sequences: int, max_tokens: int, device: CpuDevice | None = None
+) -> LoadedModel:
+    """Bound to its blob in host memory; with KV for so many sequences of so many tokens."""
     device = device or CpuDevice(unified=True)
     card, manifest = read_card(entry), read_manifest(entry, device.layout, dtype)
-    assert card is not None and manifest is not None, f"{name} is not imported for {dtype}"
+    assert card is not None and manifest is not None, f"{entry.name} is not imported for {dtype}"
     torch_dtype = getattr(torch, dtype)
     block_bytes = card.kv.token_bytes(torch_dtype.itemsize) * device.block_tokens
     block_bytes = -(-block_bytes // _QUANTUM_BYTES) * _QUANTUM_BYTES
@@ -62,7 +69,7 @@ def load_demo(
     ids = [i * block_bytes // _QUANTUM_BYTES for i in range(num_sequences * per_sequence)]
     blocks = [ids[i::num_sequences] for i in range(num_sequences)]
     return LoadedModel(
-        ModelName(name),
+        ModelName(entry.name),
         executor,
         weights_file,
         bound.module,
