@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cli.models import models
 from shared import log
 from shared.config import CONFIG_VARIABLE, load_config, variable
 from shared.errors import ConfigError, KottosError
@@ -113,6 +114,9 @@ def bench(context: typer.Context, name: Annotated[str, typer.Argument(help="swit
     from cli.bench import run_benchmark
 
     run_benchmark(name, context.args)
+
+
+app.add_typer(models, name="models")
 
 
 @app.command()

@@ -33,11 +33,31 @@ def run_dir(temp: Path | None = None) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def live_run_dirs(temp: Path | None = None) -> list[Path]:
+    """Of this user's supervisors that run."""
+    temp = temp or Path(tempfile.gettempdir())
+    return sorted(folder for folder in temp.glob(f"{_PREFIX}*") if _is_ours(folder) and _is_alive(folder))
+
+
+def _is_ours(folder: Path) -> bool:
+    with contextlib.suppress(OSError):  # being removed
+        return not folder.is_symlink() and folder.stat().st_uid == os.getuid()
+    return False
+
+
+def _is_alive(folder: Path) -> bool:
+    try:
+        with (folder / _LOCK).open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _remove_stale(temp: Path) -> None:
-    for folder in temp.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):  # another's, being removed, or alive
-            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-                continue
-            with (folder / _LOCK).open("r+") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+    for folder in filter(_is_ours, temp.glob(f"{_PREFIX}*")):
+        with contextlib.suppress(OSError), (folder / _LOCK).open("r+") as lock:  # being removed, or alive
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)

@@ -16,15 +16,18 @@ from rich.console import Console
 
 from cli.banner import banner, base_url
 from cli.broker import BrokerSetup
-from cli.client_env import write_client_env
+from cli.client_env import write_client_env, write_operator_env
 from cli.listen import choose_port
 from cli.prepare import has_demo_packages, import_models, prepare_demo
 from cli.progress import PreparationView
 from cli.ready import wait_ready
 from cli.run_dir import run_dir
 from cli.stack import service_groups
+from cli.steward import Steward
 from cli.supervisor import Service, Supervisor
 from shared.budget import check_runnable
+from shared.bus import NatsBus
+from shared.catalogue import described
 from shared.config import BusConfig, Config
 from shared.errors import ConfigError, KottosError
 from shared.machine import memory_limit_bytes
@@ -77,8 +80,12 @@ async def _serve(config: Config, supervisor: Supervisor) -> None:
             for group in service_groups(config, buses, environ, folder):
                 supervisor.start(group)
             client_env = write_client_env(folder, buses["client"]) if "client" in buses else None
+            if "operator" in buses:
+                write_operator_env(folder, buses["operator"])
+            steward = Steward(NatsBus(buses["steward"], "steward"), described(config.models))
             try:
                 async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(steward.run())
                     tasks.create_task(_end_when_refused(supervisor))
                     tasks.create_task(_greet(config, client_env))
             except* KottosError as errors:
@@ -110,9 +117,9 @@ async def _prepare(config: Config, environ: Mapping[str, str], console: Console)
 async def _start_broker(
     bus: BusConfig, environ: Mapping[str, str], folder: Path, supervisor: Supervisor
 ) -> Mapping[str, BusConfig]:
-    """How each bus user reaches the bus; "client" only where the server is ours."""
+    """How each bus user reaches the bus; "client" and "operator" only where the server is ours."""
     if bus.url:
-        return dict.fromkeys(("router", "worker", "gateway"), bus)
+        return dict.fromkeys(("router", "worker", "gateway", "steward"), bus)
     setup = BrokerSetup.prepare(folder)
     supervisor.start([Service("broker", setup.command, environ)])
     await setup.wait_ready()

@@ -90,9 +90,10 @@ def test_settings_are_there(all_code: str) -> None:
 
 
 def test_commands_are_there(all_code: str) -> None:
-    serve = get_command(app).commands["serve"]  # type: ignore[attr-defined]
-    flags = {flag for option in serve.params for flag in option.opts}
-    lines = [line for line in all_code.splitlines() if re.search(r"^--|kottos serve|ARGS=", line)]
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    shown = [commands["serve"], *commands["models"].commands.values()]
+    flags = {flag for command in shown for option in command.params for flag in option.opts}
+    lines = [line for line in all_code.splitlines() if re.search(r"^--|kottos serve|kottos models|ARGS=", line)]
     named = set(re.findall(r"(?<![\w-])--[a-z-]+", "\n".join(lines)))
     assert named and named <= {*flags, "--help"}
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

@@ -1,0 +1,73 @@
+"""Owns the catalogue in force for as long as a stack runs: says it, answers who asks, changes it as operators want.
+
+It says all of it once a second, not what changed: so nobody can miss a change, and services that start again ask.
+"""
+
+import asyncio
+import logging
+from typing import Final
+
+from cli.changes import changed
+from shared import subjects
+from shared.bus import Bus
+from shared.errors import BusError
+from shared.ids import Incarnation, new_id
+from shared.messages import (
+    AddModel,
+    AnyMessage,
+    AskCatalogue,
+    Catalogue,
+    CatalogueModel,
+    Message,
+    RemoveModel,
+)
+
+_log = logging.getLogger(__name__)
+
+BEAT_S: Final = 1.0
+
+
+class Steward:
+    def __init__(self, bus: Bus, models: tuple[CatalogueModel, ...]) -> None:
+        """models: those that the services are configured with."""
+        self._bus = bus
+        self._catalogue = Catalogue(Incarnation(new_id("steward")), 0, models)
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled. Raises BusUnavailable when the bus can't be reached."""
+        await self._bus.start()
+        try:
+            await self._bus.subscribe(subjects.CATALOGUE_ASK, self._on_message)
+            await self._bus.subscribe(subjects.CONTROL_MODEL, self._on_message)
+            while True:
+                await self._say()
+                self._changed.clear()
+                try:
+                    async with asyncio.timeout(BEAT_S):
+                        await self._changed.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            await self._bus.close()
+
+    def _on_message(self, message: AnyMessage) -> Message | None:
+        match message:
+            case AskCatalogue():
+                return self._catalogue
+            case AddModel() | RemoveModel():
+                answer = changed(self._catalogue, message)
+                if isinstance(answer, Catalogue) and answer is not self._catalogue:
+                    _log.info("the catalogue in force has %d models now", len(answer.models))
+                    self._catalogue = answer
+                    self._changed.set()
+                return answer
+            case _:
+                _log.warning("a %s does not belong here", type(message).__name__)
+                return None
+
+    async def _say(self) -> None:
+        try:
+            await self._bus.publish(subjects.CATALOGUE, self._catalogue)
+        except BusError as error:
+            _log.warning("the catalogue was not said: %s", error)
