@@ -32,7 +32,9 @@ Bytes = Annotated[int, Meta(ge=0, le=MAX_BYTES)]
 SomeBytes = Annotated[int, Meta(ge=1, le=MAX_BYTES)]
 Count = Annotated[int, Meta(ge=1, le=1 << 31)]
 Seconds = Annotated[float, Meta(gt=0, le=1e9)]
-PolicyName = Literal["deadline", "round-robin", "aegaeon", "request", "request-sjf", "static", "dedicated"]
+PolicyName = Literal[
+    "deadline", "round-robin", "aegaeon", "request", "request-sjf", "request-batch", "static", "dedicated"
+]
 
 
 class ModelSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,7 +12,7 @@ from simulator.policies import num_workers
 from simulator.run import Window
 from simulator.setup import Setup
 
-POLICIES: Final = ("deadline", "aegaeon", "aegaeon-split", "request-sjf", "request", "static")
+POLICIES: Final = ("deadline", "aegaeon", "aegaeon-split", "request-sjf", "request", "request-batch", "static")
 _FRACTIONS: Final = (0.25, 0.5, 0.75, 0.9, 1.1, 1.25, 1.5)  # of the goodput: further points of a curve
 
 

@@ -26,17 +26,18 @@ def shortest_job(model: ModelView, sequence: SequenceView) -> JobKey:
 
 
 class RequestLevel:
-    """When the device is free, the model of the first job gets it, with a batch: those of its requests that wait then,
-    up to `max_running`. It leaves when the batch has finished; copies of the batch's own KV are waited for.
+    """When the device is free, the model of the first job gets it, until that has finished; copies of its own KV are
+    waited for. Jobs of the running model that come before all jobs of other models run beside it, up to `max_running`:
+    those next in line, and who arrives meanwhile, as it would be sent to the instance that serves its model.
 
-    A request of the running model that arrives meanwhile joins the batch, as it would be sent to the instance that
-    serves its model. But only while it comes before all requests of other models: else a popular model would never
-    end, where the published system starts another instance for who waits. So a model waits for at most one batch of
-    each other model with an earlier request, and who joined these.
+    With `overtaking`, all who wait for the model when it gets the device go along, before earlier ones of other models:
+    the strongest that sharing by requests can be. So a model waits for at most one batch of each other model with an
+    earlier request, and who joined these.
     """
 
-    def __init__(self, key: Callable[[ModelView, SequenceView], JobKey]) -> None:
+    def __init__(self, key: Callable[[ModelView, SequenceView], JobKey], *, overtaking: bool = False) -> None:
         self._key = key
+        self._overtaking = overtaking
         self._entered: dict[RequestId, tuple[ModelName, SequenceView]] = {}  # not yet in a line
         self._lines: dict[ModelName, list[_Job]] = {}  # in order, none is empty
         self._keys: dict[RequestId, JobKey] = {}  # of those in lines: a job keeps its place while costs are refined
@@ -59,11 +60,11 @@ class RequestLevel:
             self._model = min(self._lines, key=self._first_key, default=None)
             if self._model is None:
                 return None
-            self._fill_batch(self._model, view.limits.max_running)
-        elif self._model is not None:
-            others = [self._first_key(name) for name in self._lines if name != self._model]
-            self._fill_batch(self._model, view.limits.max_running, min(others, default=None))
+            if self._overtaking:
+                self._fill_batch(self._model, view.limits.max_running)
         assert self._model is not None
+        others = [self._first_key(name) for name in self._lines if name != self._model]
+        self._fill_batch(self._model, view.limits.max_running, min(others, default=None))
         return self._next_step(models[self._model], view)
 
     def turn_order(self, view: WorkerView, now_s: float) -> list[ModelName]:

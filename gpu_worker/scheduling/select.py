@@ -18,6 +18,8 @@ def make_policy(name: PolicyName, *, min_turn: float = MIN_TURN, max_wait_s: flo
             return Aegaeon()
         case "request":
             return RequestLevel(first_come)
+        case "request-batch":
+            return RequestLevel(first_come, overtaking=True)
         case "request-sjf":
             return RequestLevel(shortest_job)
         case "round-robin" | "static" | "dedicated":  # the last two: a worker takes only models that stay resident

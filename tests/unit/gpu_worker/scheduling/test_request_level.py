@@ -21,8 +21,26 @@ def ran(toy: ToyWorker) -> list[str]:
     return models
 
 
-def test_the_model_of_the_oldest_keeps_the_device_until_its_batch_has_finished() -> None:
+def test_the_oldest_keeps_the_device_until_it_has_finished() -> None:
     toy = worker(RequestLevel(first_come))
+    toy.submit(1, request("second", 4, 3, at=2))
+    toy.submit(0, request("first", 4, 20, at=1))
+    toy.submit(0, request("third", 4, 9, at=3))
+    assert ran(toy) == ["m0", "m1", "m0"]
+    assert list(toy.finished) == ["first", "second", "third"]
+
+
+def test_who_is_next_in_line_for_the_same_model_runs_beside_it() -> None:
+    toy = worker(RequestLevel(first_come))
+    for i, (which, at) in enumerate([(0, 1), (0, 2), (1, 3), (0, 4)]):
+        toy.submit(which, request(f"r{i}", 4, 5, at=at))
+    assert ran(toy) == ["m0", "m1", "m0"]
+    turns = [toy.finished[RequestId(f"r{i}")] for i in range(4)]
+    assert turns[0] == turns[1] < turns[2] < turns[3]
+
+
+def test_overtaking_all_that_wait_for_the_model_go_along() -> None:
+    toy = worker(RequestLevel(first_come, overtaking=True))
     toy.submit(1, request("second", 4, 3, at=2))
     toy.submit(0, request("first", 4, 20, at=1))
     toy.submit(0, request("goes along", 4, 9, at=3))
@@ -51,7 +69,7 @@ def test_who_arrives_later_than_others_waits_for_the_next_batch_of_its_model() -
 
 
 def test_a_batch_has_at_most_max_running() -> None:
-    toy = worker(RequestLevel(first_come), max_running=2)
+    toy = worker(RequestLevel(first_come, overtaking=True), max_running=2)
     for i in range(3):
         toy.submit(0, request(f"r{i}", 4, 5, at=i))
     toy.submit(1, request("other", 4, 5, at=1.5))
