@@ -2,12 +2,14 @@
 
 One worker on a virtual clock under Poisson arrivals; prints how the requests fared and what the worker did. With
 `--goodput` it looks for the highest rate at which 90 % of the tokens are on time. Service levels are given in steps at
-batch 1.
+batch 1. `--costs` takes a file that a worker left beside a model's weights, costs-*.json.
 """
 
 import argparse
 import time
+from pathlib import Path
 
+from gpu_worker.cost_file import load_costs
 from simulator.goodput import find_goodput
 from simulator.policies import NAMES, simulate_policy
 from simulator.run import Outcome, Window
@@ -47,12 +49,16 @@ def main() -> None:
     parser.add_argument("--tbt-steps", type=float, default=12.0)
     parser.add_argument("--slo", type=float, default=1.0, help="scales both")
     parser.add_argument("--no-copy-engine", action="store_true", help="a copy of weights takes the device")
+    parser.add_argument("--costs", type=Path, help="of a model's steps; default: pretended ones")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--warm-up", type=float, default=10.0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     options = parser.parse_args()
+    costs = DEFAULT_COSTS if options.costs is None else load_costs(options.costs)
+    if costs is None:
+        parser.error(f"{options.costs} has no costs")
     setup = Setup(
-        DEFAULT_COSTS,
+        costs,
         options.models,
         options.places,
         switch_steps=options.switch_steps,
