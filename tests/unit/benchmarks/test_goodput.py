@@ -56,6 +56,7 @@ def test_the_page_says_what_is_met_and_what_is_missed() -> None:
         "deadline": 30.0,
         "request": 10.0,
         "request-sjf": 25.0,
+        "request-batch": 28.0,
         "aegaeon": 20.0,
         "aegaeon-split": 5.0,
         "static": 40.0,
