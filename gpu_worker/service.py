@@ -7,12 +7,14 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import torch
 
 from gpu_worker.device.select import open_device
 from gpu_worker.engine import Engine
 from gpu_worker.host_cache.client import HostCacheClient
 from gpu_worker.host_cache.reach import ChildReach, SocketReach
+from gpu_worker.known_shapes import known_shapes
 from gpu_worker.metrics import EngineMetrics, Watched, watch
 from gpu_worker.model_choice import ModelChoice, place_of
 from gpu_worker.model_costs import ModelCosts
@@ -23,7 +25,7 @@ from gpu_worker.scheduling.measured_costs import SwitchCosts
 from gpu_worker.scheduling.policy import Limits
 from gpu_worker.scheduling.select import make_policy
 from gpu_worker.served_models import Ground, ServedModels
-from gpu_worker.worker_memory import open_memory
+from gpu_worker.worker_memory import open_memory, with_slab_size
 from shared import subjects
 from shared.budget import plan_budget
 from shared.bus import Bus
@@ -68,6 +70,9 @@ class WorkerService:
             link_bytes_per_s=worker_config.link_bandwidth_bytes or None,
         )
         catalogue = open_catalogue(config)
+        shapes = known_shapes(catalogue.values())
+        worker_config = with_slab_size(worker_config, budget, shapes, self._device.block_tokens)
+        config = msgspec.structs.replace(config, worker=worker_config)
         self._outbox = Outbox(worker, self._incarnation)
         policy = make_policy(worker_config.policy, min_turn=worker_config.min_turn, max_wait_s=worker_config.max_wait_s)
         self._roster = Roster(self._outbox, policy, worker_config.max_waiting)

@@ -4,10 +4,11 @@
 0            ^ what weights have  ^ origin + n * slab_bytes
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -16,10 +17,12 @@ from gpu_worker.kv.memory import KvRegion
 from gpu_worker.kv.store import KvStore
 from gpu_worker.memory.prefix_index import SharedBlocks
 from gpu_worker.memory.slab_pool import SlabPool
+from gpu_worker.memory.slab_size import choose_slab_bytes
 from gpu_worker.memory.split import SplitLimits
 from gpu_worker.split import Split
 from gpu_worker.weights import ArenaWeights, MappedBlobs, UnifiedWeights, Weights
 from shared.budget import Budget
+from shared.catalogue import KvShape
 from shared.config import WorkerConfig
 from shared.errors import ConfigError
 from shared.ids import ModelName
@@ -36,6 +39,15 @@ class WorkerMemory:
     split: Split | None  # None: memory is unified
     least_kv_slabs: int
     most_weight_bytes: int
+
+
+def with_slab_size(config: WorkerConfig, budget: Budget, shapes: Iterable[KvShape], block_tokens: int) -> WorkerConfig:
+    """Chooses one where none is set; shapes: of the models that are known."""
+    if config.slab_bytes:
+        return config
+    itemsize = getattr(torch, config.dtype).itemsize
+    block_bytes = [shape.token_bytes(itemsize) * block_tokens for shape in shapes]
+    return msgspec.structs.replace(config, slab_bytes=choose_slab_bytes(budget.kv_bytes, block_bytes, QUANTUM_BYTES))
 
 
 def open_memory(

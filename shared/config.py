@@ -80,7 +80,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     most_kv_memory_bytes: Bytes = 0  # that KV may get from weights without work; 0: half of device_memory
     host_kv_memory_bytes: Bytes = 0  # 0: a quarter of what is left, kv_memory at most; less than a slab: none
     prefix_cache: bool = True  # KV of equal beginnings is shared, and kept until memory is needed
-    slab_bytes: SomeBytes = 4 << 20
+    slab_bytes: Bytes = 0  # 0: by the KV shapes of the models that are known at the start
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     num_workers: Annotated[int, Meta(ge=1, le=1024)] = 1
     num_threads: Annotated[int, Meta(ge=0, le=1024)] = 0  # per worker; 0: cores / workers
@@ -310,7 +310,7 @@ def _check_memory(worker: WorkerConfig) -> None:
             f"{format_size(device_bytes)} for weights: lower worker.kv_memory"
         )
     kv_bytes = kv_bytes or device_bytes // 5  # 0 where the machine's memory decides
-    if kv_bytes and kv_bytes < worker.slab_bytes:
+    if 0 < kv_bytes < worker.slab_bytes:
         key = "worker.kv_memory" if worker.kv_memory_bytes else "worker.device_memory"
         raise ConfigError(
             f"worker.slab {format_size(worker.slab_bytes)} does not fit into the KV memory of "

@@ -122,7 +122,10 @@ class SlabPool:
             raise ConfigError(f"a KV block of {block_bytes} bytes is no block")
         rounded_bytes = -(-block_bytes // self.quantum_bytes) * self.quantum_bytes
         if rounded_bytes > self.slab_bytes:
-            raise ConfigError(f"a KV block of {rounded_bytes} bytes needs worker.slab_bytes > {self.slab_bytes}")
+            raise ConfigError(
+                f"a KV block of {rounded_bytes} bytes is larger than a slab of {self.slab_bytes}: raise worker.slab "
+                "or, where it is not set, worker.kv_memory"
+            )
         shape = ShapeClass(rounded_bytes, self.slab_bytes // rounded_bytes)
         if shape not in self._partly:
             self._partly[shape] = _PartlyUsed(shape)

@@ -124,7 +124,7 @@ def test_the_cache_folder_has_its_own_variable() -> None:
         ("worker.kv_memory", "2 parsecs", "2GiB"),
         ("worker.kv_memory", "-1GiB", "2GiB"),
         ("worker.kv_memory", "9999999TiB", "at most"),
-        ("worker.slab", 0, ">= 1"),
+        ("worker.slab", -1, ">= 0"),
         ("log_level", "loud", "debug or info"),
         ("cache_dir", 3, "expected str"),
         ("bus.url", "http://here:1", "nats://"),
@@ -192,7 +192,7 @@ def test_no_message_repeats_a_secret() -> None:
 def test_impossible_sums_are_refused_with_their_numbers() -> None:
     message = refusal({"worker.device_memory": "1GiB", "worker.kv_memory": "1GiB"})
     assert "1 GiB" in message and "lower worker.kv_memory" in message
-    message = refusal({"worker.device_memory": "10MiB"})
+    message = refusal({"worker.device_memory": "10MiB", "worker.slab": "4MiB"})
     assert "2 MiB" in message and "4 MiB" in message and "raise worker.device_memory" in message
 
 

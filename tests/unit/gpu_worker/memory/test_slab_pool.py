@@ -99,7 +99,7 @@ def test_impossible_sizes_refuse(sizes: tuple[int, int, int]) -> None:
 
 
 def test_block_larger_than_a_slab_refuses_with_numbers() -> None:
-    with pytest.raises(ConfigError, match=r"1088 bytes.*slab_bytes > 1024"):
+    with pytest.raises(ConfigError, match=r"1088 bytes.*slab of 1024: raise worker\.slab"):
         pool().register(1025)
 
 
