@@ -2,7 +2,7 @@
 
 from collections import deque
 from math import isfinite
-from statistics import median
+from statistics import median_low
 from typing import Final, Literal, Protocol
 
 from gpu_worker.scheduling.costs import GUESSED_BYTES_PER_S, StepShape
@@ -23,16 +23,20 @@ class LearningCosts(Costs, Protocol):
 
 
 class RunningMedian:
-    """Of the last few: up to half of them may be wrong."""
+    """Of the last few, the lower one: up to half may be wrong, and what disturbs makes slow.
+
+    The guess counts as the first, so that the first copy of all, into memory that nobody touched before, decides alone
+    about nothing.
+    """
 
     def __init__(self, initial: float) -> None:
         self.value = initial
-        self._last: deque[float] = deque(maxlen=_NUM_KEPT)
+        self._last = deque([initial], maxlen=_NUM_KEPT)
 
     def add(self, value: float) -> None:
         if isfinite(value) and value > 0:
             self._last.append(value)
-            self.value = median(self._last)
+            self.value = median_low(self._last)
 
 
 class SwitchCosts:

@@ -23,14 +23,22 @@ def test_before_any_copy_a_switch_takes_what_the_link_needs() -> None:
 @pytest.mark.parametrize("kind", ["copied", "streamed", "prefetched"])
 def test_a_copy_teaches_what_those_of_all_models_take(kind: str) -> None:
     switches = SwitchCosts(1e4, unified=False)
-    switches.observe(kind, BLOB_BYTES, 0.2)  # type: ignore[arg-type]
+    for seconds in (5.0, 0.2):
+        switches.observe(kind, BLOB_BYTES, seconds)  # type: ignore[arg-type]
     assert of_model(switches).switch_s == pytest.approx(0.2)
     assert of_model(switches, OTHER_BYTES).switch_s == pytest.approx(0.6)
 
 
+def test_the_first_copy_of_all_decides_nothing_alone() -> None:
+    switches = SwitchCosts(1e4, unified=False)
+    switches.observe("copied", BLOB_BYTES, 5.0)
+    assert of_model(switches).switch_s == pytest.approx(0.1)
+
+
 def test_reading_from_disk_says_nothing_of_copies() -> None:
     switches = SwitchCosts(1e4, unified=False)
-    switches.observe("from disk", BLOB_BYTES, 2.0)
+    for _ in range(2):
+        switches.observe("from disk", BLOB_BYTES, 2.0)
     assert of_model(switches).switch_s == pytest.approx(0.1)
     assert of_model(switches, OTHER_BYTES).from_disk_s == pytest.approx(6.0)
 
