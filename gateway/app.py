@@ -62,7 +62,7 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     texts = TextPool(settings.template_timeout_s, settings.max_requests)
     catalogue = open_catalogue(config)
     levels, attainment = Levels(config.slo), Attainment()
-    models = Models(catalogue, cluster, texts.warm, attainment.forget)
+    models = Models(catalogue, cluster, texts.spell, texts.warm, attainment.forget)
     follower = Follower(bus, config.cache_dir, models.follow)
     for name in levels.without_model(catalogue):
         _log.warning("slo.models: there is no model %r yet", name)

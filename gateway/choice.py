@@ -4,8 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from tokenizers import Tokenizer
-
 from gateway.attainment import DeadlineMeter
 from gateway.detokenize import Detokenizer
 from gateway.metrics import TokenTimes
@@ -13,6 +11,7 @@ from gateway.owner import Owner
 from gateway.sequence import Sequence
 from gateway.stop import StopStrings
 from gateway.text_progress import TextProgress
+from gateway.vocabulary import Vocabulary
 from shared.errors import RequestError
 from shared.messages import RequestFinished
 
@@ -37,7 +36,7 @@ class Choice:
         self,
         index: int,
         sequence: Sequence,
-        tokenizer: Tokenizer,
+        vocabulary: Vocabulary,
         context: tuple[int, ...],
         stops: tuple[str, ...],
         owner: Owner,
@@ -49,7 +48,7 @@ class Choice:
         self.finish_reason: FinishReason | None = None
         self.num_output_tokens = 0  # read so far
         self._sequence = sequence
-        self._detokenizer = Detokenizer(tokenizer, context)
+        self._detokenizer = Detokenizer(vocabulary, context)
         self._stops = StopStrings(stops)
         self._progress = TextProgress()
         self._owner = owner

@@ -2,8 +2,7 @@
 
 from typing import Final
 
-from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
+from gateway.vocabulary import Vocabulary
 
 NUM_CONTEXT_TOKENS: Final = 8  # of a completion's prompt: enough for decoders that treat a text's beginning specially
 _REPLACEMENT: Final = "\ufffd"
@@ -14,13 +13,13 @@ _MAX_SILENT_TOKENS: Final = 64
 class Detokenizer:
     """The text of `context + output` without the text of `context`, special tokens skipped."""
 
-    def __init__(self, tokenizer: Tokenizer, context: tuple[int, ...] = ()) -> None:
-        if tokenizer.decode(context).endswith(_REPLACEMENT):
+    def __init__(self, vocabulary: Vocabulary, context: tuple[int, ...] = ()) -> None:
+        if vocabulary.decode(context).endswith(_REPLACEMENT):
             context = ()  # it ends inside a character, so it has no text of its own to take off
-        self._tokenizer = tokenizer
+        self._vocabulary = vocabulary
         self._recent = list(context)  # what the newest text came from
+        self._known = vocabulary.decode(self._recent)
         self._silent: list[int] = []  # what came after it and has yielded no text yet
-        self._stream = DecodeStream(ids=self._recent, skip_special_tokens=True)
 
     @property
     def num_silent(self) -> int:
@@ -32,26 +31,23 @@ class Detokenizer:
         self._silent.append(token_id)
         if len(self._silent) > _MAX_SILENT_TOKENS:
             return self._restart()
-        try:
-            text = self._stream.step(self._tokenizer, token_id)
-        except Exception as error:  # the library has no class of its own for it
-            if "Invalid prefix" not in str(error):
-                raise
-            return self._restart()
-        if text is None:
+        text = self._vocabulary.decode(self._recent + self._silent)
+        if len(text) <= len(self._known) or text.endswith(_REPLACEMENT):
             return ""
+        if not text.startswith(self._known):
+            return self._restart()
+        delta = text[len(self._known) :]
         self._recent, self._silent = self._silent, []
-        return text
+        self._known = self._vocabulary.decode(self._recent)
+        return delta
 
     def flush(self) -> str:
         """The text of what is still incomplete, once no more tokens can come."""
         silent, self._silent = self._silent, []
-        known = self._tokenizer.decode(self._recent)
-        text = self._tokenizer.decode(self._recent + silent)
-        return text[len(known) :] if text.startswith(known) else self._tokenizer.decode(silent)
+        text = self._vocabulary.decode(self._recent + silent)
+        return text[len(self._known) :] if text.startswith(self._known) else self._vocabulary.decode(silent)
 
     def _restart(self) -> str:
         text = self.flush()
-        self._recent = []
-        self._stream = DecodeStream(ids=[], skip_special_tokens=True)
+        self._recent, self._known = [], ""
         return text

@@ -1,4 +1,4 @@
-"""The served models as the gateway needs them: card, folder, and a tokenizer for detokenization."""
+"""The served models as the gateway needs them: card, folder, and a vocabulary for detokenization."""
 
 import asyncio
 import logging
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tokenizers import Tokenizer
-
 from gateway.cluster import Cluster, ModelState
+from gateway.text.jobs import Spelled
+from gateway.vocabulary import Vocabulary
 from shared.catalogue import ModelCard, ModelEntry, read_card
 from shared.errors import ErrorCode, ModelError, RequestError
 from shared.ids import ModelName
@@ -26,7 +26,7 @@ class Model:
     name: ModelName
     folder: Path
     card: ModelCard
-    tokenizer: Tokenizer
+    vocabulary: Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,14 @@ class Models:
         self,
         catalogue: Mapping[ModelName, ModelEntry],
         cluster: Cluster,
+        spell: Callable[[Path], Awaitable[Spelled]],
         warm: Callable[[Path], Awaitable[None]],
         on_gone: Callable[[ModelName], None] = lambda name: None,
     ) -> None:
-        """`warm` is called with a model's folder once it has been imported, `on_gone` when it is served no more."""
+        """spell, warm: called with a model's folder once it has been imported. on_gone: it is served no more."""
         self._catalogue = dict(catalogue)
         self._cluster = cluster
+        self._spell = spell
         self._warm = warm
         self._on_gone = on_gone
         self._changed = asyncio.Event()
@@ -131,30 +133,32 @@ class Models:
             if name in self._loaded or name in self._damaged:
                 continue
             try:
-                # The tokenizers library holds the GIL while it reads (0.7 s for 262,144 entries), so this happens at
-                # the start, and later only for a model whose import has just ended.
-                model = await asyncio.to_thread(_load, name, entry)
+                model = await self._load(name, entry)
             except ModelError as error:
                 _log.error("model %s: %s", name, error)
                 self._damaged.add(name)
                 continue
-            if model and self._catalogue.get(name) is entry:
+            if model is not None and self._catalogue.get(name) is entry:
                 self._loaded[name] = model
                 _log.info("model %s: context of %d tokens", name, model.card.context_length)
+
+    async def _load(self, name: ModelName, entry: ModelEntry) -> Model | None:
+        """None until it is imported, or when there is no time for it now. Raises ModelError."""
+        card = read_card(entry)
+        if card is None:
+            return None
+        try:
+            vocabulary = Vocabulary(await self._spell(entry.folder))
+        except ValueError as error:
+            raise ModelError(str(error)) from error
+        except RequestError as error:
+            if error.code is ErrorCode.INVALID_REQUEST:
+                raise ModelError(error.message) from error
+            _log.warning("model %s: %s", name, error.message)
+            return None
+        return Model(name, entry.folder, card, vocabulary)
 
 
 def unknown(name: str) -> RequestError:
     shown = name if len(name) <= 100 else name[:100] + "..."
     return RequestError(ErrorCode.MODEL_NOT_FOUND, f"The model {shown!r} does not exist.", param="model")
-
-
-def _load(name: ModelName, entry: ModelEntry) -> Model | None:
-    """None until it is imported. Raises ModelError."""
-    card = read_card(entry)
-    if card is None:
-        return None
-    try:
-        tokenizer = Tokenizer.from_file(str(entry.folder / "tokenizer.json"))
-    except Exception as error:  # the library has no class of its own for it
-        raise ModelError(f"its tokenizer.json can't be read ({type(error).__name__})") from error
-    return Model(name, entry.folder, card, tokenizer)

@@ -190,7 +190,7 @@ class Pipeline:
             meter = DeadlineMeter(level.slo, call.arrived_at_s, self._attainment.of(call.model))
             times = self._metrics.token_times(call.model, call.arrived_at_s)
             choices.append(
-                Choice(index, sequence, model.tokenizer, context, stops, self._owner, meter, self._clock, times)
+                Choice(index, sequence, model.vocabulary, context, stops, self._owner, meter, self._clock, times)
             )
         return Generation(choices, wake)
 

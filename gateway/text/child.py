@@ -3,8 +3,12 @@
 import os
 import resource
 import sys
+from array import array
 from functools import lru_cache
+from itertools import accumulate
 from typing import BinaryIO, Final
+
+from tokenizers import Tokenizer
 
 from gateway.text.jobs import (
     HEADER_BYTES,
@@ -17,6 +21,8 @@ from gateway.text.jobs import (
     Rendered,
     Reply,
     Result,
+    Spell,
+    Spelled,
     TooLong,
     job_decoder,
     pack,
@@ -54,9 +60,12 @@ def _perform(job: Job, tokenizer) -> Result:  # type: ignore[no-untyped-def]  # 
         if isinstance(job, Render):
             chat = [{"role": message.role, "content": message.content} for message in job.messages]
             return Rendered(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+        if isinstance(job, Spell):
+            return spell(tokenizer.backend_tokenizer)
         return _encode(job, tokenizer)
     except Exception as error:
-        what = "The chat template refuses these messages" if isinstance(job, Render) else "The text can't be tokenized"
+        what = "The tokens can't be listed" if isinstance(job, Spell) else "The text can't be tokenized"
+        what = "The chat template refuses these messages" if isinstance(job, Render) else what
         return Failed(f"{what}: {str(error)[:_MAX_MESSAGE_CHARS] or type(error).__name__}")
 
 
@@ -66,6 +75,14 @@ def _encode(job: Encode, tokenizer) -> Result:  # type: ignore[no-untyped-def]
     )
     token_ids = encoding["input_ids"]
     return Encoded(tuple(token_ids)) if len(token_ids) <= job.max_tokens else TooLong(len(token_ids))
+
+
+def spell(tokenizer: Tokenizer) -> Spelled:
+    num_ids = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+    texts = [(tokenizer.id_to_token(token_id) or "").encode() for token_id in range(num_ids)]
+    special_ids = tuple(i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special)
+    decoder = "null" if tokenizer.decoder is None else tokenizer.decoder.__getstate__().decode()
+    return Spelled(b"".join(texts), array("I", accumulate(map(len, texts))).tobytes(), special_ids, decoder)
 
 
 def _limit_memory() -> None:

@@ -1,6 +1,6 @@
 """What the gateway and its text processes say to each other over pipes: length-prefixed msgpack.
 
-gateway --Job--> process --Loaded, then Rendered | Encoded | TooLong | Failed--> gateway
+gateway --Job--> process --Loaded, then Rendered | Encoded | TooLong | Spelled | Failed--> gateway
 """
 
 from typing import Final
@@ -28,6 +28,10 @@ class Encode(_Tagged, frozen=True):
     max_tokens: int
 
 
+class Spell(_Tagged, frozen=True):
+    folder: str
+
+
 class Loaded(_Tagged, frozen=True):
     """The model's tokenizer is there; the job itself begins now."""
 
@@ -44,12 +48,21 @@ class TooLong(_Tagged, frozen=True):
     num_tokens: int
 
 
+class Spelled(_Tagged, frozen=True):
+    """All tokens, as the model's tokenizer writes them before its decoder makes text of them."""
+
+    texts: bytes  # UTF-8, by ascending id; empty: there is no token of this id
+    ends: bytes  # uint32 each, native: where in `texts` a token ends
+    special_ids: tuple[int, ...]
+    decoder: str  # JSON, as in tokenizer.json
+
+
 class Failed(_Tagged, frozen=True):
     message: str  # for the client
 
 
-Job = Render | Encode
-Result = Rendered | Encoded | TooLong | Failed
+Job = Render | Encode | Spell
+Result = Rendered | Encoded | TooLong | Spelled | Failed
 Reply = Loaded | Result
 
 job_decoder: Final = msgspec.msgpack.Decoder(Job)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.text.jobs import Encode, Encoded, Failed, Job, Render, Rendered, Result, TooLong
+from gateway.text.jobs import Encode, Encoded, Failed, Job, Render, Rendered, Result, Spell, Spelled, TooLong
 from gateway.text.process import ProcessEnded, TextProcess
 from shared.errors import ErrorCode, RequestError
 from shared.messages import ChatMessage
@@ -58,6 +58,12 @@ class TextPool:
         result = await self._perform(job, _ENCODE_TIMEOUT_S, "prompt")
         assert isinstance(result, Encoded | TooLong)
         return result.token_ids if isinstance(result, Encoded) else result
+
+    async def spell(self, folder: Path) -> Spelled:
+        """The model's tokens. Raises RequestError."""
+        result = await self._perform(Spell(str(folder)), _ENCODE_TIMEOUT_S, "model")
+        assert isinstance(result, Spelled)
+        return result
 
     async def warm(self, folder: Path) -> None:
         """Makes idle processes read the model's tokenizer, which can take seconds, before somebody waits for it."""

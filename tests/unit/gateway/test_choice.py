@@ -14,7 +14,7 @@ from shared.ids import RequestId
 from shared.messages import Ended, RequestFinished
 from shared.slo import Slo
 from tests.unit.gateway.builders import submit
-from tests.unit.gateway.tiny_models import EOS_ID, byte_level
+from tests.unit.gateway.tiny_models import EOS_ID, byte_level, vocabulary
 
 SLO = Slo(ttft_s=2.0, tbt_s=0.5)
 
@@ -43,7 +43,7 @@ class Reading:
         self.of_model = TokenCounts()
         meter = DeadlineMeter(SLO, 0.0, self.of_model)
         owner = cast(Any, self.office)
-        self.choice = Choice(0, self.sequence, byte_level(), (), stops, owner, meter, lambda: self.now_s)
+        self.choice = Choice(0, self.sequence, vocabulary(byte_level()), (), stops, owner, meter, lambda: self.now_s)
 
     def get(self, at_s: float, *token_ids: int, ended: Ended | RequestError | None = None) -> Delta | None:
         """They arrive at that time, and what they complete is written at once."""

@@ -4,14 +4,14 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from gateway.detokenize import Detokenizer
-from tests.unit.gateway.tiny_models import BOS_ID, EOS, EOS_ID, byte_fallback, byte_level
+from tests.unit.gateway.tiny_models import BOS_ID, EOS, EOS_ID, byte_fallback, byte_level, vocabulary
 
 BYTE_LEVEL_IDS = st.lists(st.integers(0, byte_level().get_vocab_size() - 1), max_size=40)
 FALLBACK_IDS = st.lists(st.integers(0, byte_fallback().get_vocab_size() - 1), max_size=40)
 
 
 def stream(tokenizer: Tokenizer, token_ids: list[int], context: tuple[int, ...] = ()) -> list[str]:
-    detokenizer = Detokenizer(tokenizer, context)
+    detokenizer = Detokenizer(vocabulary(tokenizer), context)
     return [*(detokenizer.feed(token_id) for token_id in token_ids), detokenizer.flush()]
 
 
@@ -67,7 +67,7 @@ def test_endless_silent_tokens_are_decoded_in_bounded_windows(piece: str) -> Non
     tokenizer = byte_level()
     token_id = tokenizer.token_to_id(piece)
     assert token_id is not None
-    detokenizer = Detokenizer(tokenizer)
+    detokenizer = Detokenizer(vocabulary(tokenizer))
     for _ in range(200):
         detokenizer.feed(token_id)
         assert detokenizer.num_silent <= 64

@@ -11,7 +11,7 @@ from shared.errors import ErrorCode, RequestError
 from shared.ids import ModelName
 from shared.messages import ModelLoad
 from tests.unit.gateway.builders import beat
-from tests.unit.gateway.tiny_models import import_model, write_source
+from tests.unit.gateway.tiny_models import import_model, spell_folder, write_source
 
 NAME = ModelName("tiny")
 
@@ -33,7 +33,7 @@ def warmed() -> "asyncio.Queue[Path]":
 
 @pytest.fixture
 def models(config: Config, cluster: Cluster, warmed: "asyncio.Queue[Path]") -> Models:
-    return Models(open_catalogue(config), cluster, warmed.put)
+    return Models(open_catalogue(config), cluster, spell_folder, warmed.put)
 
 
 def code_of(models: Models, name: ModelName = NAME) -> ErrorCode:
@@ -101,7 +101,7 @@ async def test_models_come_and_go_with_the_catalogue(tmp_path: Path, cluster: Cl
     a, b = catalogue
     gone: list[ModelName] = []
     warmed: asyncio.Queue[Path] = asyncio.Queue()
-    models = Models({a: catalogue[a]}, cluster, warmed.put, gone.append)
+    models = Models({a: catalogue[a]}, cluster, spell_folder, warmed.put, gone.append)
     import_model(config, a)
     import_model(config, b)
     async with models.running(), asyncio.timeout(10):

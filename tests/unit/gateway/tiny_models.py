@@ -6,8 +6,12 @@ from pathlib import Path
 import msgspec
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from gateway.text.child import spell
+from gateway.text.jobs import Spelled
+from gateway.vocabulary import Vocabulary
 from shared.catalogue import KvShape, ModelCard, open_catalogue
 from shared.config import Config, ModelSource
+from shared.errors import ErrorCode, RequestError
 from shared.ids import ModelName
 
 BOS, EOS = "<bos>", "<eos>"
@@ -53,6 +57,18 @@ def byte_fallback() -> Tokenizer:
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
     return tokenizer
+
+
+def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
+    return Vocabulary(spell(tokenizer))
+
+
+async def spell_folder(folder: Path) -> Spelled:
+    """As a text process does. Raises RequestError."""
+    try:
+        return spell(Tokenizer.from_file(str(folder / "tokenizer.json")))
+    except Exception as error:
+        raise RequestError(ErrorCode.INVALID_REQUEST, "The model's tokenizer can't be read.") from error
 
 
 def card(*, context_length: int = 128, has_chat_template: bool = True) -> ModelCard:
