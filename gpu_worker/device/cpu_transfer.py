@@ -24,7 +24,7 @@ class CpuTransfer:
         self.ended = self.num_bytes == 0
         self.urgent = urgent
         self.cancelled = False
-        self._slices = _slices(pieces)
+        self._slices: Iterator[Piece] = _slices(pieces)
         self._changed = threading.Condition()
         self._on_end: list[Callable[[], object]] = []
 
@@ -59,6 +59,7 @@ class CpuTransfer:
     def end(self) -> None:
         with self._changed:
             self.ended = True
+            self._slices = iter(())  # the copy thread may keep this transfer until the next one: not the memory, too
             callbacks, self._on_end = self._on_end, []
             self._changed.notify_all()
         for callback in callbacks:

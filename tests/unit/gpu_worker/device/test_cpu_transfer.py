@@ -1,6 +1,7 @@
 """The copy engine on a clock of its own: what arrives when, and in which order."""
 
 import threading
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -127,6 +128,22 @@ def test_a_cancelled_one_ends_after_the_slice_under_way_and_writes_no_more() -> 
     with pytest.raises(TransferCancelled):
         transfer.wait()
     transfer.wait(SLICE_BYTES)  # these did arrive
+    link.copies.close()
+
+
+def test_one_that_has_ended_views_no_memory() -> None:
+    """The copy thread may know a cancelled one until the next transfer; its source may have to go before."""
+    link = Link()
+    source = pattern(3 * SLICE_BYTES)
+    known = weakref.ref(source)
+    transfer, _ = start(link, [source])
+    event = ended(transfer)
+    del source
+    link.begin_slice()
+    transfer.cancel()
+    link.end_slice()
+    assert event.wait(TIMEOUT_S)
+    assert known() is None
     link.copies.close()
 
 
