@@ -146,6 +146,7 @@ class Engine:
             loop.call_soon_threadsafe(self._wake.set)
 
         self._kv.open(on_moved=wake)
+        turn: Turn | None = None
         try:
             while True:
                 self._wake.clear()
@@ -153,7 +154,7 @@ class Engine:
                 await self._departures.advance()
                 await self._kv.compaction.advance(self._on_device)
                 self._extend_kv()
-                self._fetcher.look(self._view())
+                self._fetcher.look(self._view(), is_idle=turn is None)
                 turn = self._policy.plan(self._view(), self._clock())
                 if turn is not None:
                     self._calibration.pause()

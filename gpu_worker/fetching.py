@@ -34,6 +34,7 @@ class _Kept:
     holding: ExitStack
     asked_at_s: float
     is_there: bool = False
+    was_offered: bool = False  # its policy has planned a step since it came
     num_steps: int = 0
 
 
@@ -62,11 +63,12 @@ class Fetcher:
         self._missing_since_s: dict[ModelName, float] = {}  # of models with work
         self._fetching: asyncio.Task[None] | None = None
         self._failures: list[FetchFailure] = []
-        self._has_run = False  # a step, since the last look
 
-    def look(self, view: WorkerView) -> None:
-        """Between two steps: lets go of what had its turn, and asks for what is missing next."""
-        is_idle, self._has_run = not self._has_run, False
+    def look(self, view: WorkerView, *, is_idle: bool) -> None:
+        """Between two steps: lets go of what had its turn, and asks for what is missing next.
+
+        is_idle: the policy planned nothing at the last look.
+        """
         missing = [m.name for m in view.models if not m.is_at_hand and (m.running or m.waiting)]
         if not self._kept and not missing:
             self._missing_since_s.clear()
@@ -78,9 +80,11 @@ class Fetcher:
             kept = self._kept.get(model.name)
             if kept is None or not kept.is_there:
                 continue
-            has_ended = is_idle and kept.num_steps > 0  # its turn, sooner: its policy waits for somebody else
-            if has_ended or kept.num_steps >= view.limits.turn_steps or not has_something_to_run(model, rules):
+            is_passed_over = is_idle and kept.was_offered  # the policy waits for somebody else alone
+            has_ended = is_passed_over or kept.num_steps >= view.limits.turn_steps
+            if has_ended or not has_something_to_run(model, rules):
                 self._let_go(model.name)
+            kept.was_offered = True
         if missing and self._fetching is None:
             overdue = [name for name, since_s in self._missing_since_s.items() if now_s - since_s >= _PATIENCE_S]
             if (name := next_to_fetch(view, self._turn_order(), overdue)) is not None:
@@ -92,7 +96,6 @@ class Fetcher:
 
     def note_step(self, model: ModelName) -> float | None:
         """It runs a step. When it was asked for, if this is the first step since it came from disk."""
-        self._has_run = True
         kept = self._kept.get(model)
         if kept is None:
             return None

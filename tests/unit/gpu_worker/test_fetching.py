@@ -34,6 +34,7 @@ class Host:
         self.error: ModelError | None = None
         self.freed = asyncio.Event()
         self.num_settled = 0
+        self.is_idle = True
         self.now_s = 0.0
         self.fetcher = Fetcher(self, self._order, self._on_settled, lambda: self.now_s)
 
@@ -68,7 +69,8 @@ class Host:
         self.freed.set()
 
     async def look(self) -> None:
-        self.fetcher.look(self.view())
+        self.fetcher.look(self.view(), is_idle=self.is_idle)
+        self.is_idle = True
         for _ in range(5):
             await asyncio.sleep(0)
 
@@ -78,6 +80,7 @@ class Host:
         if turn is None:
             return None
         assert self.models[turn.model].is_at_hand
+        self.is_idle = False
         self.models[turn.model].last_step = number
         self.fetcher.note_step(turn.model)
         return turn.model
@@ -126,6 +129,17 @@ async def test_what_came_is_not_kept_while_nothing_runs() -> None:
     host = Host(1, (A, B))
     await host.look()
     assert host.step(1) == A
+    await host.look()
+    assert (host.asked, host.models[A].is_at_hand) == ([A, B], True)
+    await host.look()
+    assert (host.models[A].is_at_hand, host.models[B].is_at_hand) == (False, True)
+
+
+async def test_what_came_is_not_kept_for_a_policy_that_does_not_run_it() -> None:
+    """Another model alone may have its turn there, and wait for the room."""
+    host = Host(1, (A, B))
+    await host.look()
+    host.now_s = 2.0  # b is overdue
     await host.look()
     assert (host.asked, host.models[A].is_at_hand) == ([A, B], True)
     await host.look()

@@ -113,6 +113,7 @@ class ToyHost:
         self._num_places = num_places
         self._there: list[ModelName] = []  # the longest there first
         self._kept: dict[ModelName, int] = {}  # steps that each had since it was asked for
+        self._offered: set[ModelName] = set()  # those kept that the policy has seen there
         self._has_run = False  # a step, since the last look
         self.fetching: ModelName | None = None
         self._tell()
@@ -122,10 +123,11 @@ class ToyHost:
         is_idle, self._has_run = not self._has_run, False
         rules = admission(view)
         for name, num_steps in list(self._kept.items()):
-            is_done = is_idle and num_steps > 0
+            is_done = is_idle and name in self._offered
             is_done |= num_steps >= view.limits.turn_steps or not has_something_to_run(self._models[name], rules)
             if name != self.fetching and is_done:
                 del self._kept[name]
+        self._offered = self._kept.keys() - {self.fetching}
         if self.fetching is None and (missing := next_to_fetch(view, turn_order())) is not None:
             self.fetching, self._kept[missing] = missing, 0
 
