@@ -52,7 +52,7 @@ async def listening(served: Served) -> AsyncIterator[Events]:
         reading.cancel()
 
 
-async def stream_both(client: AsyncOpenAI) -> list[str]:
+async def stream_both(client: AsyncOpenAI, num_tokens: int = NUM_TOKENS) -> list[str]:
     """Both models at the same time; whose token arrived, in order of arrival."""
     arrivals: list[str] = []
 
@@ -60,7 +60,7 @@ async def stream_both(client: AsyncOpenAI) -> list[str]:
         chunks = await client.completions.create(
             model=model,
             prompt=PROMPT,
-            max_tokens=NUM_TOKENS,
+            max_tokens=num_tokens,
             temperature=0,
             stream=True,
             extra_body={"ignore_eos": True, "return_token_ids": True},
@@ -97,8 +97,11 @@ async def test_resident_models_take_turns_token_by_token(stack: Served, client: 
 
 async def test_both_finish_where_only_one_fits_at_a_time(small_stack: Served) -> None:
     async with listening(small_stack) as events, open_client(small_stack) as client:
-        arrivals = await stream_both(client)
-        assert {model: arrivals.count(model) for model in BOTH} == dict.fromkeys(BOTH, NUM_TOKENS)
+        num_tokens = (
+            3 * NUM_TOKENS
+        )  # a turn is at least twice as long as its copy, which may take half a second at first
+        arrivals = await stream_both(client, num_tokens)
+        assert {model: arrivals.count(model) for model in BOTH} == dict.fromkeys(BOTH, num_tokens)
         assert len(turns(arrivals)) >= 4  # none waited for the other's end
         for model in BOTH:
             await events.finished(model)
