@@ -16,6 +16,7 @@ BENCHMARKS: Final = (
     "flatness",
     "goodput",
     "loop_share",
+    "add_model",
     "micro_step",
     "plan",
 )
