@@ -8,7 +8,7 @@ from math import inf
 from gpu_worker.kv.room import Room
 from gpu_worker.memory.arena import ALIGN_BYTES
 from gpu_worker.memory.slab_pool import SlabPool
-from gpu_worker.scheduling.costs import StepShape
+from gpu_worker.scheduling.costs import step_shape
 from gpu_worker.scheduling.policy import Limits, Policy, Turn, WorkerView
 from shared.ids import ModelName
 from simulator.kv import SimulatedKv
@@ -127,7 +127,7 @@ class SimulatedWorker:
             self._current = model.name
         self._num_steps_since_copy += 1
         self._loader.prefetch()
-        shape = shape_of(parts)
+        shape = step_shape((num_tokens, sequence.num_computed_tokens) for sequence, num_tokens in parts)
         step_s = model.costs.step_s(shape)
         ends_at_s = max(arrival.begins_at_s + step_s, arrival.arrived_at_s)
         activity.busy_s += step_s
@@ -178,16 +178,3 @@ class SimulatedWorker:
 
     def _turn_order(self) -> list[ModelName]:
         return self._policy.turn_order(self._view(), self._now_s)
-
-
-def shape_of(parts: Iterable[Part]) -> StepShape:
-    num_decoding = num_context = num_prefill = num_pairs = 0
-    for sequence, num_tokens in parts:
-        start = sequence.num_computed_tokens
-        if num_tokens == 1 and start:
-            num_decoding += 1
-            num_context += start + 1
-        else:
-            num_prefill += num_tokens
-            num_pairs += num_tokens * start + num_tokens * (num_tokens + 1) // 2
-    return StepShape(num_decoding, num_context, num_prefill, num_pairs)

@@ -15,7 +15,7 @@ from benchmarks.goodput.copies import DTYPE
 from benchmarks.goodput.real_run import replay
 from gpu_worker.execution.executor import Executor, StepPart
 from gpu_worker.execution.streaming import Stream
-from gpu_worker.scheduling.costs import StepCosts, StepShape
+from gpu_worker.scheduling.costs import StepCosts, StepShape, step_shape
 from shared.catalogue import PLAIN_LAYOUT, open_catalogue, read_manifest
 from shared.config import Config, ModelSource, WorkerConfig
 from shared.slo import Slo
@@ -109,18 +109,6 @@ def _non_negative(columns: "np.ndarray[tuple[int, int], np.dtype[np.float64]]") 
     return result
 
 
-def shape_of(parts: Sequence[StepPart]) -> StepShape:
-    num_decoding = num_context = num_prefill = num_pairs = 0
-    for span in (part.span for part in parts):
-        if span.num_new == 1 and span.start:
-            num_decoding += 1
-            num_context += span.length
-        else:
-            num_prefill += span.num_new
-            num_pairs += span.num_new * span.start + span.num_new * (span.num_new + 1) // 2
-    return StepShape(num_decoding, num_context, num_prefill, num_pairs)
-
-
 @contextmanager
 def _watching() -> Iterator[Steps]:
     steps, step = Steps(), Executor.step
@@ -128,7 +116,8 @@ def _watching() -> Iterator[Steps]:
     def timed(self: Executor, parts: Sequence[StepPart], stream: Stream | None = None) -> list[int | None]:
         began_at_s = time.perf_counter()
         tokens = step(self, parts, stream)
-        steps.add(shape_of(parts), began_at_s, time.perf_counter())
+        shape = step_shape((part.span.num_new, part.span.start) for part in parts)
+        steps.add(shape, began_at_s, time.perf_counter())
         return tokens
 
     Executor.step = timed  # type: ignore[method-assign]

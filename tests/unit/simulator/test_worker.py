@@ -1,7 +1,6 @@
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from simulator.worker import shape_of
 from tests.unit.simulator.builders import BLOCK_TOKENS, KV_TOKEN_BYTES, sequences, times, worker
 
 
@@ -56,13 +55,6 @@ def test_it_ends_when_it_is_told() -> None:
     arrivals = sequences((0.0, 0, 4, 1000))
     toy.run(arrivals, until_s=2.0)
     assert len(arrivals[0][1].written_at_s) == 101
-
-
-def test_a_steps_shape_counts_decoding_context_and_pairs() -> None:
-    [(_, decoding), (_, beginning), (_, resumed)] = sequences((0.0, 0, 9, 5), (0.0, 0, 4, 5), (0.0, 0, 10, 5))
-    decoding.num_computed_tokens = 9
-    resumed.num_computed_tokens = 6
-    assert shape_of([(decoding, 1), (beginning, 4), (resumed, 2)]) == (1, 10, 6, 10 + 7 + 8)
 
 
 requests = st.lists(
