@@ -54,6 +54,9 @@ class StubExecutor:
     def bind(self, base: Tensor) -> None:
         return None
 
+    def release(self) -> None:
+        return None
+
 
 class StubWeights:
     """Blobs, and a place for each of them. What is missing comes when the test lets it."""
@@ -337,6 +340,29 @@ async def test_others_run_while_weights_come_from_disk() -> None:
     kinds = [(switch.model, switch.kind) for switch in worker.switches]
     assert kinds == [("there", "resident"), ("missing", "from disk"), ("there", "resident")]
     assert worker.switches[1].waited_s > worker.switches[2].waited_s > 0
+
+
+async def test_a_model_leaves_when_its_sequences_have_ended_and_its_fetch_is_over() -> None:
+    missing, there = ModelName("missing"), ModelName("there")
+    gone: dict[ModelName, asyncio.Event] = {name: asyncio.Event() for name in (missing, there)}
+    async with running({missing: tokens_of, there: tokens_of}, look_s=0.01) as worker, asyncio.timeout(TIMEOUT_S):
+        worker.weights.missing.add(missing)
+        worker.submit("a", missing, num_tokens=2)
+        await worker.weights.asked.get()
+        worker.engine.receive(cancel("a"))
+        worker.engine.retire(missing, gone[missing].set)
+        worker.submit("b", there, num_tokens=4)
+        await worker.ended("b")
+        assert not gone[missing].is_set()  # its blob is on its way
+        worker.weights.may_come.set()
+        await gone[missing].wait()
+        assert worker.weights.num_held == {missing: 0, there: 0}
+        worker.engine.retire(there, gone[there].set)
+        await gone[there].wait()
+        assert not worker.roster.models
+        worker.submit("c", there, num_tokens=1)
+        await worker.ended("c")
+    assert worker.reasons() == ["cancelled", "length", "error"]
 
 
 async def test_weights_that_do_not_come_fail_their_sequences_only() -> None:
