@@ -146,7 +146,6 @@ class Engine:
             loop.call_soon_threadsafe(self._wake.set)
 
         self._kv.open(on_moved=wake)
-        turn: Turn | None = None
         try:
             while True:
                 self._wake.clear()
@@ -154,11 +153,13 @@ class Engine:
                 await self._departures.advance()
                 await self._kv.compaction.advance(self._on_device)
                 self._extend_kv()
-                self._fetcher.look(self._view(), is_idle=turn is None)
+                self._fetcher.look(self._view())
                 turn = self._policy.plan(self._view(), self._clock())
                 if turn is not None:
                     self._calibration.pause()
                     await self._take(turn)
+                else:
+                    self._fetcher.pass_over()
                 await self._emit()
                 if turn is None and not await self._calibration.advance():
                     await self._idle()

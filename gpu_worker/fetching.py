@@ -34,7 +34,6 @@ class _Kept:
     holding: ExitStack
     asked_at_s: float
     is_there: bool = False
-    was_offered: bool = False  # its policy has planned a step since it came
     num_steps: int = 0
 
 
@@ -64,11 +63,8 @@ class Fetcher:
         self._fetching: asyncio.Task[None] | None = None
         self._failures: list[FetchFailure] = []
 
-    def look(self, view: WorkerView, *, is_idle: bool) -> None:
-        """Between two steps: lets go of what had its turn, and asks for what is missing next.
-
-        is_idle: the policy planned nothing at the last look.
-        """
+    def look(self, view: WorkerView) -> None:
+        """Between two steps: lets go of what had its turn, and asks for what is missing next."""
         missing = [m.name for m in view.models if not m.is_at_hand and (m.running or m.waiting)]
         if not self._kept and not missing:
             self._missing_since_s.clear()
@@ -80,15 +76,17 @@ class Fetcher:
             kept = self._kept.get(model.name)
             if kept is None or not kept.is_there:
                 continue
-            is_passed_over = is_idle and kept.was_offered  # the policy waits for somebody else alone
-            has_ended = is_passed_over or kept.num_steps >= view.limits.turn_steps
-            if has_ended or not has_something_to_run(model, rules):
+            if kept.num_steps >= view.limits.turn_steps or not has_something_to_run(model, rules):
                 self._let_go(model.name)
-            kept.was_offered = True
         if missing and self._fetching is None:
             overdue = [name for name, since_s in self._missing_since_s.items() if now_s - since_s >= _PATIENCE_S]
             if (name := next_to_fetch(view, self._turn_order(), overdue)) is not None:
                 self._fetching = asyncio.get_running_loop().create_task(self._fetch(name))
+
+    def pass_over(self) -> None:
+        """After a look the policy plans nothing, whatever is there: it waits for somebody else alone."""
+        for name in [name for name, kept in self._kept.items() if kept.is_there]:
+            self._let_go(name)
 
     def take_failures(self) -> list[FetchFailure]:
         failures, self._failures = self._failures, []

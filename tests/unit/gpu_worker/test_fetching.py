@@ -34,7 +34,6 @@ class Host:
         self.error: ModelError | None = None
         self.freed = asyncio.Event()
         self.num_settled = 0
-        self.is_idle = True
         self.now_s = 0.0
         self.fetcher = Fetcher(self, self._order, self._on_settled, lambda: self.now_s)
 
@@ -69,8 +68,14 @@ class Host:
         self.freed.set()
 
     async def look(self) -> None:
-        self.fetcher.look(self.view(), is_idle=self.is_idle)
-        self.is_idle = True
+        self.fetcher.look(self.view())
+        await self._let_run()
+
+    async def pass_over(self) -> None:
+        self.fetcher.pass_over()
+        await self._let_run()
+
+    async def _let_run(self) -> None:
         for _ in range(5):
             await asyncio.sleep(0)
 
@@ -80,7 +85,6 @@ class Host:
         if turn is None:
             return None
         assert self.models[turn.model].is_at_hand
-        self.is_idle = False
         self.models[turn.model].last_step = number
         self.fetcher.note_step(turn.model)
         return turn.model
@@ -124,25 +128,17 @@ async def test_what_came_is_not_kept_once_it_has_nothing_to_run() -> None:
     assert (host.models[A].is_at_hand, host.models[B].is_at_hand) == (False, True)
 
 
-async def test_what_came_is_not_kept_while_nothing_runs() -> None:
-    """A policy may end its turn after fewer steps, and then wait for another model alone."""
+@pytest.mark.parametrize("num_steps", [0, 1])
+async def test_what_came_is_not_kept_where_nothing_is_planned(num_steps: int) -> None:
+    """A policy may end its turn early, or not begin it at all, and wait for another model alone."""
     host = Host(1, (A, B))
     await host.look()
-    assert host.step(1) == A
-    await host.look()
-    assert (host.asked, host.models[A].is_at_hand) == ([A, B], True)
-    await host.look()
-    assert (host.models[A].is_at_hand, host.models[B].is_at_hand) == (False, True)
-
-
-async def test_what_came_is_not_kept_for_a_policy_that_does_not_run_it() -> None:
-    """Another model alone may have its turn there, and wait for the room."""
-    host = Host(1, (A, B))
-    await host.look()
+    for number in range(1, num_steps + 1):
+        assert host.step(number) == A
     host.now_s = 2.0  # b is overdue
     await host.look()
     assert (host.asked, host.models[A].is_at_hand) == ([A, B], True)
-    await host.look()
+    await host.pass_over()
     assert (host.models[A].is_at_hand, host.models[B].is_at_hand) == (False, True)
 
 

@@ -113,23 +113,22 @@ class ToyHost:
         self._num_places = num_places
         self._there: list[ModelName] = []  # the longest there first
         self._kept: dict[ModelName, int] = {}  # steps that each had since it was asked for
-        self._offered: set[ModelName] = set()  # those kept that the policy has seen there
-        self._has_run = False  # a step, since the last look
         self.fetching: ModelName | None = None
         self._tell()
 
     def look(self, view: WorkerView, turn_order: Callable[[], list[ModelName]]) -> None:
         self._tell()  # who was evicted from the device
-        is_idle, self._has_run = not self._has_run, False
         rules = admission(view)
         for name, num_steps in list(self._kept.items()):
-            is_done = is_idle and name in self._offered
-            is_done |= num_steps >= view.limits.turn_steps or not has_something_to_run(self._models[name], rules)
+            is_done = num_steps >= view.limits.turn_steps or not has_something_to_run(self._models[name], rules)
             if name != self.fetching and is_done:
                 del self._kept[name]
-        self._offered = self._kept.keys() - {self.fetching}
         if self.fetching is None and (missing := next_to_fetch(view, turn_order())) is not None:
             self.fetching, self._kept[missing] = missing, 0
+
+    def pass_over(self) -> None:
+        """Nothing is planned, whatever is there."""
+        self._kept = {name: num_steps for name, num_steps in self._kept.items() if name == self.fetching}
 
     def arrive(self) -> bool:
         """The blob that was asked for, if another may go for it."""
@@ -144,7 +143,6 @@ class ToyHost:
         return True
 
     def note_step(self, model: ModelName) -> None:
-        self._has_run = True
         if model in self._kept:
             self._kept[model] += 1
 
@@ -205,7 +203,7 @@ class ToyWorker:
         self._look_at_host()
         while (turn := self.policy.plan(self.view(), self.now_s)) is None:
             if self.host is not None and self.host.fetching is not None:
-                self.host.look(self.view(), self._turn_order)
+                self.host.pass_over()
                 assert self.host.arrive(), "idle, and the weights that it waits for never come"
                 continue
             if not self.copies:
