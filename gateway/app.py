@@ -30,7 +30,7 @@ from shared.bus import Bus
 from shared.catalogue import open_catalogue
 from shared.config import Config
 from shared.following import Follower
-from shared.ids import OwnerId, new_id
+from shared.ids import ModelName, OwnerId, new_id
 from shared.levels import Levels
 from shared.telemetry import Registry
 
@@ -62,7 +62,12 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     texts = TextPool(settings.template_timeout_s, settings.max_requests)
     catalogue = open_catalogue(config)
     levels, attainment = Levels(config.slo), Attainment()
-    models = Models(catalogue, cluster, texts.spell, texts.warm, attainment.forget)
+
+    def forget(name: ModelName) -> None:
+        attainment.forget(name)
+        metrics.forget(name)
+
+    models = Models(catalogue, cluster, texts.spell, texts.warm, forget)
     follower = Follower(bus, config.cache_dir, models.follow)
     for name in levels.without_model(catalogue):
         _log.warning("slo.models: there is no model %r yet", name)

@@ -1,12 +1,13 @@
 """What a gateway measures: requests by model, and how they were answered."""
 
 from collections.abc import Callable
+from typing import get_args
 
-from gateway.attainment import Attainment
+from gateway.attainment import Attainment, TokenCounts
 from shared.bus import Bus
 from shared.ids import ModelName
-from shared.messages import RequestFinished
-from shared.telemetry import LONG_S, SHORT_S, Label, Registry
+from shared.messages import FinishReason, RequestFinished
+from shared.telemetry import LONG_S, SHORT_S, Label, Registry, Values
 
 
 class GatewayMetrics:
@@ -32,6 +33,16 @@ class GatewayMetrics:
             "kottos_cached_prompt_tokens_total", "Those of them whose KV was there.", ["model"]
         )
         self._output_tokens = registry.counter("kottos_output_tokens_total", "Tokens for clients.", ["model"])
+
+    def forget(self, model: ModelName) -> None:
+        """It is served no more: its rows go; what still runs makes them anew."""
+        if not self._model.forget(model):
+            return
+        for reason in get_args(FinishReason):
+            self._requests.remove(model, reason)
+        counters = (self._prompt_tokens, self._cached_tokens, self._output_tokens)
+        for rows in (self._request_s, self._first_token_s, self._token_gap_s, *counters):
+            rows.remove(model)
 
     def answered(self, route: str, status: str) -> None:
         self._responses.labels(route, status).inc()
@@ -78,14 +89,18 @@ def watch(
     num_waiting: Callable[[], int],
     attainment: Attainment,
 ) -> None:
-    label = Label()
+
+    def of_models(number: Callable[[TokenCounts], int]) -> Values:
+        label = Label()  # of those that are served now
+        return [((label(model),), number(counts)) for model, counts in attainment]
+
     registry.count(
         "kottos_due_tokens_total", "Tokens that were due: written, or overdue when their request ended.", ["model"],
-        lambda: (((label(model),), counts.num_due) for model, counts in attainment),
+        lambda: of_models(lambda counts: counts.num_due),
     )  # fmt: skip
     registry.count(
         "kottos_on_time_tokens_total", "Those of them that were written in time.", ["model"],
-        lambda: (((label(model),), counts.num_on_time) for model, counts in attainment),
+        lambda: of_models(lambda counts: counts.num_on_time),
     )  # fmt: skip
     registry.gauge(
         "kottos_requests_in_flight", "Sequences from admission to their last byte.", [],

@@ -115,15 +115,19 @@ def watch(registry: Registry, worker: Watched) -> None:
 
 
 def _watch_models(registry: Registry, worker: Watched) -> None:
-    label = Label()
-
     def sequences() -> Values:
+        label = Label()  # of those that are served now
         for name, model in worker.models.items():
             yield (label(name), "running"), len(model.running)
             yield (label(name), "waiting"), len(model.waiting)
 
     def sizes(names: Iterable[ModelName]) -> Values:
+        label = Label()
         return [((label(name),), worker.store.blob_bytes(name)) for name in names]
+
+    def preemptions() -> Values:
+        label = Label()
+        return [((label(name),), model.num_preemptions) for name, model in worker.models.items()]
 
     registry.gauge("kottos_sequences", "Sequences with KV on the device, and waiting.", ["model", "state"], sequences)
     registry.gauge(
@@ -136,7 +140,7 @@ def _watch_models(registry: Registry, worker: Watched) -> None:
     )  # fmt: skip
     registry.count(
         "kottos_preemptions_total", "Sequences that gave way.", ["model"],
-        lambda: (((label(name),), model.num_preemptions) for name, model in worker.models.items()),
+        preemptions,
     )  # fmt: skip
 
 

@@ -314,12 +314,15 @@ class ChangeRefused(Message, frozen=True):
 # --- events, for whoever subscribes -------------------------------------------------------------
 
 
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+
+
 class RequestFinished(Message, frozen=True):
     """One client request ended, well or not."""
 
     request_id: RequestId
     model: ModelName
-    finish_reason: Literal["stop", "length", "cancelled", "error"]
+    finish_reason: FinishReason
     num_prompt_tokens: int
     num_output_tokens: int
     ttft_s: float | None  # from arrival to the first token at the gateway

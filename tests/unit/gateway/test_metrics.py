@@ -48,3 +48,18 @@ def test_attainment_is_read_when_asked() -> None:
     assert found[f"kottos_due_tokens_total{{{MODEL}}}"] == 5
     assert found[f"kottos_on_time_tokens_total{{{MODEL}}}"] == 4
     assert found["kottos_requests_in_flight{}"] == 3
+
+
+def test_a_model_that_goes_takes_its_rows_along() -> None:
+    registry, attainment = Registry(), Attainment()
+    metrics = GatewayMetrics(registry)
+    watch(registry, MemoryBroker().connect(), lambda: 0, lambda: 0, lambda: 0, attainment)
+    empty = registry.render()
+    metrics.finished(finished("stop"))
+    metrics.token_times(MODEL, arrived_at_s=1.0).written(2, 3.0)
+    attainment.of(MODEL).num_due = 5
+    assert MODEL in registry.render().decode()
+    metrics.forget(MODEL)
+    attainment.forget(MODEL)
+    assert registry.render() == empty
+    metrics.forget(MODEL)  # of which nothing is known
