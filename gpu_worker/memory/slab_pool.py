@@ -11,7 +11,7 @@ block of a class in any slab. Device and host memory use the same class.
 """
 
 from bisect import insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from shared.errors import ConfigError
@@ -205,15 +205,13 @@ class SlabPool:
         assert not isinstance(block_ids, OutOfBlocks)
         return block_ids
 
-    def sparse_slabs(self) -> list[SparseSlab]:
+    def sparse_slabs(self) -> Iterator[SparseSlab]:
         """One per class that has a partly used slab."""
-        sparse: list[SparseSlab] = []
         for shape, partly in self._partly.items():
             if (number := partly.emptiest()) is not None:
                 num_used = len(self._slabs[number].used)
                 num_elsewhere = partly.num_free_blocks - (shape.blocks_per_slab - num_used)
-                sparse.append(SparseSlab(number, shape, num_used, num_elsewhere))
-        return sparse
+                yield SparseSlab(number, shape, num_used, num_elsewhere)
 
     def blocks_in(self, slab: int) -> list[int]:
         """Those in use, ascending."""

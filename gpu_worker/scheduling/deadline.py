@@ -139,10 +139,12 @@ def _need(model: ModelView, now_s: float, waits_s: float, max_wait_s: float) -> 
     for sequence in chain(model.running, () if first_waiting is None else (first_waiting,)):
         if not sequence.is_ready:
             continue
-        priority = min(priority, sequence.priority)
+        if sequence.priority < priority:  # `min` would take a third of this loop's time
+            priority = sequence.priority
         due_at_s = sequence.due_at_s
         is_late = due_at_s < now_s
-        has_late |= is_late
+        if is_late:
+            has_late = True
         num_new = sequence.num_tokens - sequence.num_computed_tokens
         if num_new == 1:
             num_decoding += 1
@@ -168,13 +170,18 @@ def _line(model: ModelView, now_s: float, max_wait_s: float) -> Iterator[Sequenc
     waiting = model.waiting
     first = next(iter(waiting), None)
     if first is None:
-        return iter(())
+        return
     costs = model.costs
     soon_s = now_s + costs.switch_s + costs.step_s(StepShape(len(model.running), 0, first.num_tokens))
+    if first.first_due_at_s >= soon_s:  # all are on time
+        yield from waiting
+        return
     starved = (first.priority, now_s - max_wait_s, "")
     on_time = (first.priority, soon_s, "")
-    late: Iterable[SequenceView] = takewhile(lambda s: order_key(s) < on_time, waiting.since(starved))
-    return chain(waiting.before(starved), waiting.since(on_time), late)
+    if order_key(first) < starved:
+        yield from waiting.before(starved)
+    yield from waiting.since(on_time)
+    yield from takewhile(lambda s: order_key(s) < on_time, waiting.since(starved))
 
 
 def _ranked(needs: list[_Need], max_wait_s: float) -> list[_Need]:

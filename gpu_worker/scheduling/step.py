@@ -6,7 +6,7 @@ before an earlier sequence, of whatever model, that is first in its line and has
 """
 
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
 from math import inf
@@ -41,7 +41,7 @@ def admission(view: WorkerView) -> Admission:
     unbarred = unbarred_admission(view)
     firsts = ((model, next(iter(model.waiting))) for model in view.models if model.waiting)
     roomless = (order_key(first) for model, first in firsts if not _has_room(first, model, unbarred))
-    return replace(unbarred, barrier=min(roomless, default=unbarred.barrier))
+    return Admission(unbarred.num_slots, min(roomless, default=unbarred.barrier), unbarred.block_tokens)
 
 
 def is_runnable(model: ModelView, rules: Admission) -> bool:

@@ -67,7 +67,7 @@ def test_the_emptiest_slab_is_known_and_can_be_left_out() -> None:
     shape, other = p.register(256), p.register(512)  # 4 and 2 per slab
     p.allocate(other, 2)
     blocks = allocated(p.allocate(shape, 8))
-    assert p.sparse_slabs() == []
+    assert list(p.sparse_slabs()) == []
     p.free(shape, [*blocks[:3], blocks[4]])
     (sparse,) = p.sparse_slabs()
     assert sparse == SparseSlab(p.slab_of(blocks[3]), shape, num_used=1, num_free_elsewhere=1)
@@ -141,7 +141,7 @@ class PoolMachine(RuleBasedStateMachine):
     def compact(self, blocks: tuple[ShapeClass, list[int]], num_blocks: int) -> object:
         """The emptiest slab of the class gives blocks to the others."""
         shape, block_ids = blocks
-        for slab in self.pool.sparse_slabs():
+        for slab in list(self.pool.sparse_slabs()):
             leaving = [block_id for block_id in block_ids if self.pool.slab_of(block_id) == slab.number]
             leaving = leaving[: min(num_blocks, slab.num_free_elsewhere)]
             if slab.shape != shape or not leaving:

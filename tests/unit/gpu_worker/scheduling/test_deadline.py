@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpu_worker.scheduling.costs import KnownCosts, StepCosts
-from gpu_worker.scheduling.deadline import MIN_CHUNK_TOKENS, Deadline
-from gpu_worker.scheduling.policy import WorkerView
+from gpu_worker.scheduling.costs import KnownCosts, StepCosts, StepShape
+from gpu_worker.scheduling.deadline import MIN_CHUNK_TOKENS, Deadline, _line
+from gpu_worker.scheduling.policy import SequenceView, WorkerView, order_key
 from shared.ids import ModelName, RequestId
 from tests.unit.gpu_worker.scheduling.toy_worker import (
     COSTS,
@@ -196,3 +196,19 @@ def test_no_model_waits_for_longer_than_its_guarantee(num_places: int, num_model
     waits_s = [after - before for before, after in pairwise(ran_at_s)]
     assert max(waits_s) <= max_wait_s + num_models * turn_s
     assert toy.now_s - ran_at_s[-1] <= max_wait_s + num_models * turn_s
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(-80, 40)), max_size=12))
+def test_the_line_lets_in_who_is_late_by_the_longest_wait_then_who_can_be_on_time(
+    entries: list[tuple[int, int]],
+) -> None:
+    toy = model("a", waiting=[waiting(f"r{i}", due_in_s, priority=p) for i, (p, due_in_s) in enumerate(entries)])
+    line = [sequence.request_id for sequence in _line(toy, NOW_S, max_wait_s=60.0)]
+    in_order = sorted(toy.waiting, key=order_key)
+    soon_s = toy.costs.step_s(StepShape(0, 0, 8)) + toy.costs.switch_s
+
+    def place(sequence: SequenceView) -> int:
+        is_first_priority, due_in_s = sequence.priority == in_order[0].priority, sequence.first_due_at_s - NOW_S
+        return 0 if is_first_priority and due_in_s < -60 else 2 if is_first_priority and due_in_s < soon_s else 1
+
+    assert line == [sequence.request_id for sequence in sorted(in_order, key=place)]
