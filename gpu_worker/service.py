@@ -121,6 +121,7 @@ class WorkerService:
                 for loop in loops:
                     loop.cancel()
         finally:
+            self._device.close()
             self._costs.save_all()
 
     def _loops(self) -> Sequence[Coroutine[None, None, None]]:

@@ -143,6 +143,9 @@ class Device(Protocol):
         `on_done` is called from whatever thread once the event has fired. A failed copy raises where it is waited for.
         """
 
+    def close(self) -> None:
+        """Copies that are not done are cancelled; returns when no byte is written any more."""
+
     def open_kv(self, region: Tensor, layout: KvLayout) -> KvMemory:
         """region: [num_bytes] uint8, device."""
 

@@ -94,6 +94,11 @@ class CpuDevice:
     def open_kv(self, region: Tensor, layout: KvLayout) -> CpuKvMemory:
         return CpuKvMemory(region, layout)
 
+    def close(self) -> None:
+        if self.copies is not None:
+            self.copies.close()
+        self._block_thread.shutdown(cancel_futures=True)
+
     def optimize(self, module: nn.Module) -> None:
         return None
 

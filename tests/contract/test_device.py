@@ -56,6 +56,18 @@ def test_copies_arrive_byte_for_byte_before_their_event(device: Device, num_byte
 
 
 @pytest.mark.parametrize("link_bytes_per_s", [None, float(1 << 40)])
+@pytest.mark.parametrize("name", BACK_ENDS)
+def test_a_closed_device_leaves_no_thread(name: str, link_bytes_per_s: float | None) -> None:
+    before = set(threading.enumerate())
+    device = open_device(name, unified=False, link_bytes_per_s=link_bytes_per_s)
+    region = device.allocate(2 * MIB)
+    device.copy_blocks(region[:MIB], region[MIB:], [(0, 0)], MIB, lambda: None).wait()
+    assert set(threading.enumerate()) > before
+    device.close()
+    assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.parametrize("link_bytes_per_s", [None, float(1 << 40)])
 def test_blocks_are_copied_byte_for_byte_and_nothing_else(link_bytes_per_s: float | None) -> None:
     for name in BACK_ENDS:
         device = open_device(name, unified=False, link_bytes_per_s=link_bytes_per_s)
