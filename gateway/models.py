@@ -138,7 +138,7 @@ class Models:
                 _log.error("model %s: %s", name, error)
                 self._damaged.add(name)
                 continue
-            if model is not None and self._catalogue.get(name) is entry:
+            if model is not None and self._catalogue.get(name) == entry:
                 self._loaded[name] = model
                 _log.info("model %s: context of %d tokens", name, model.card.context_length)
 
