@@ -122,13 +122,15 @@ class Loader:
         if self._device.copies is None or self._coming:
             return
         self.no_place_ahead = None
+        if next_missing(self._models, list(self._models), self._in_use) is None:  # in whatever order
+            return
         order = self._turn_order()
         model = next_missing(self._models, order, self._in_use)
         if model is None or self._order(model) is None:
             return
         evictable, blob = evictable_ahead(self._models, order, self._in_use, model), self._blobs.get(model)
         assert evictable is not None and blob is not None, "it has a turn coming, and is at hand"
-        turns = self._coming_turns()
+        turns = coming_turns(self._models, order, self._in_use)
         placement = self._weights.place(model, blob, evictable, [name for name in turns if name != model])
         if placement is not None:
             self._start(model, placement, blob, ahead=True)
@@ -155,12 +157,10 @@ class Loader:
             coming.transfer.cancel()
             await coming.ended.wait()
 
-    def _coming_turns(self) -> list[ModelName]:
-        return coming_turns(self._models, self._turn_order(), self._in_use)
-
     async def _make_place(self, model: ModelName, blob: Tensor) -> Placement:
-        evictable = [name for name in self._turn_order() if name != model]
-        while (placement := self._weights.place(model, blob, evictable, self._coming_turns())) is None:
+        order = self._turn_order()
+        evictable, turns = [name for name in order if name != model], coming_turns(self._models, order, self._in_use)
+        while (placement := self._weights.place(model, blob, evictable, turns)) is None:
             if not self._coming:
                 raise ModelError(f"{blob.numel()} bytes of weights don't fit the device")
             for other in list(self._coming):  # what came ahead of its turn gives way

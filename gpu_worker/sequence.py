@@ -1,11 +1,14 @@
 """A request on this worker, from assignment to its end. Owned by the engine loop."""
 
 from collections import Counter
+from typing import Final
 
 from gpu_worker.execution.sampling import SamplingRow
 from gpu_worker.memory.prefix_index import BlockKey, root_key
 from shared.ids import OwnerId, RequestId
 from shared.messages import Ended, Submit
+
+_NOTHING: Final[Counter[int]] = Counter()  # never written
 
 
 class Sequence:
@@ -96,7 +99,7 @@ class Sequence:
         return self.first_due_at_s + self.num_output_tokens * self.tbt_s
 
     def sampling_row(self) -> SamplingRow:
-        return SamplingRow(self.sampling, self.num_output_tokens, self._prompt_ids, self._output_counts or Counter())
+        return SamplingRow(self.sampling, self.num_output_tokens, self._prompt_ids, self._output_counts or _NOTHING)
 
     def ended(self, reason: str, now_s: float, **error: object) -> Ended:
         """The end's record, with the timings so far."""

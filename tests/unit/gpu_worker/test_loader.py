@@ -76,11 +76,16 @@ class Place:
         self.turns = [ModelName(name) for name in turns]
         self.copies = ManualCopies() if link else None
         self.num_copied = 0
+        self.num_orders = 0  # asked for
         self.on_disk: set[ModelName] = set()  # models that are not in host memory
         device = cast(Any, SimpleNamespace(copies=self.copies, copy=CpuDevice(unified=False).copy))
         order = StreamOrder((Span(0, BLOB_BYTES),), 0, (BLOB_BYTES,))
         models = {name: self._model(name, order) for name in names}
-        self.loader = Loader(device, self.weights, self, cast(Any, models), lambda: self.turns, self._on_device)
+        self.loader = Loader(device, self.weights, self, cast(Any, models), self._turn_order, self._on_device)
+
+    def _turn_order(self) -> list[ModelName]:
+        self.num_orders += 1
+        return self.turns
 
     def _model(self, model: ModelName, order: StreamOrder) -> Any:
         class Model:
@@ -164,6 +169,15 @@ async def test_the_next_model_comes_ahead_of_its_turn() -> None:
     await settle()
     assert place.resident() == "ab"
     assert [await place.bring(B), await place.bring(B)] == ["prefetched", "resident"]
+
+
+async def test_nobody_asks_for_the_order_of_turns_where_no_weights_are_missing() -> None:
+    place = Place(2, "ab", names=(A, B))
+    await place.bring(A)
+    await place.bring(B)
+    num_orders = place.num_orders
+    place.loader.prefetch()
+    assert place.num_orders == num_orders
 
 
 async def test_a_turn_that_comes_before_its_weights_hurries_them() -> None:
