@@ -5,6 +5,7 @@ import pytest
 
 from gateway.cluster import Cluster
 from gateway.models import Models
+from gateway.text.jobs import Spelled
 from shared.catalogue import open_catalogue
 from shared.config import Config
 from shared.errors import ErrorCode, RequestError
@@ -118,3 +119,25 @@ async def test_models_come_and_go_with_the_catalogue(tmp_path: Path, cluster: Cl
         assert code_of(models, b) is ErrorCode.UNAVAILABLE
         await models.load_new()
         assert models.get(b).folder == catalogue[a].folder
+
+
+async def test_a_model_that_is_being_read_is_read_once_when_another_one_comes(config: Config, cluster: Cluster) -> None:
+    import_model(config, NAME)
+    reading, may_go_on, num_read = asyncio.Event(), asyncio.Event(), 0
+
+    async def spell_later(folder: Path) -> Spelled:
+        nonlocal num_read
+        num_read += 1
+        reading.set()
+        await may_go_on.wait()
+        return await spell_folder(folder)
+
+    warmed: asyncio.Queue[Path] = asyncio.Queue()
+    models = Models(open_catalogue(config), cluster, spell_later, warmed.put)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        tasks.create_task(models.load_new())
+        await reading.wait()
+        models.follow(open_catalogue(config))
+        may_go_on.set()
+    assert models.get(NAME)
+    assert num_read == 1
