@@ -11,24 +11,21 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Protocol, TypeVar, assert_never
 
 from gpu_worker.calibration import Calibration, Expected
 from gpu_worker.departures import Departures
-from gpu_worker.device.base import Device, SequenceSpan
-from gpu_worker.execution.executor import StepPart
+from gpu_worker.device.base import Device
 from gpu_worker.execution.streaming import Stream
 from gpu_worker.fetching import FetchedBlobs, Fetcher
 from gpu_worker.kv.room import Room
 from gpu_worker.kv.store import KvStore
 from gpu_worker.loader import BlobSource, Loader, Prefetches
 from gpu_worker.metrics import EngineMetrics
+from gpu_worker.planned_step import PlannedStep
 from gpu_worker.roster import Roster
-from gpu_worker.scheduling.costs import step_shape
 from gpu_worker.scheduling.measured_costs import SwitchCosts
 from gpu_worker.scheduling.policy import Limits, Policy, Turn, WorkerView
-from gpu_worker.sequence import Sequence
 from gpu_worker.served_model import ServedModel
 from gpu_worker.split import Split
 from gpu_worker.switches import Switches
@@ -46,28 +43,6 @@ _OWNER_BEAT_S = 1.0
 
 Inbound = Assign | Cancel | EndAck | Resend | OwnerBeat
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A sequence's part of the coming step; its blocks are allocated."""
-
-    sequence: Sequence
-    num_tokens: int
-
-    @property
-    def is_decode(self) -> bool:
-        return self.num_tokens == 1 and self.sequence.num_output_tokens > 0
-
-    def step_part(self) -> StepPart:
-        sequence = self.sequence
-        start, end = sequence.num_computed_tokens, sequence.num_computed_tokens + self.num_tokens
-        reaches_end = end == sequence.num_tokens
-        return StepPart(
-            SequenceSpan(self.num_tokens, start, sequence.block_ids),
-            sequence.token_ids[start:end],
-            sequence.sampling_row() if reaches_end else None,
-        )
 
 
 class HeldBlobs(BlobSource, FetchedBlobs, Protocol):
@@ -175,7 +150,7 @@ class Engine:
             await self._give_way(model, self._split)
             return
         planned = self._make_room(model, turn)
-        if not planned:  # they wait for copies of KV, or gave way to sequences of other models
+        if not planned.shares:  # they wait for copies of KV, or gave way to sequences of other models
             return
         self._num_steps += 1
         model.last_step = self._num_steps  # a step that fails was its model's turn, too
@@ -185,10 +160,10 @@ class Engine:
                 tokens = await self._step(model, planned, stream)
         except KottosError as error:
             log.error("model %s: %s", model.name, error)
-            self._roster.fail([p.sequence for p in planned], self._clock(), str(error))
+            self._roster.fail(planned.sequences(), self._clock(), str(error))
         except Exception:
             log.exception("a step of model %s failed", model.name)
-            self._roster.fail([p.sequence for p in planned], self._clock(), "the step failed")
+            self._roster.fail(planned.sequences(), self._clock(), "the step failed")
         else:
             self._commit(planned, tokens)
 
@@ -243,10 +218,10 @@ class Engine:
         if not split.can_place(model.name):
             await self._idle()  # a copy's end wakes
 
-    def _make_room(self, model: ServedModel, turn: Turn) -> list[Planned]:
+    def _make_room(self, model: ServedModel, turn: Turn) -> PlannedStep:
         wanted = ((self._roster.get(request_id), num_tokens) for request_id, num_tokens in turn.num_tokens.items())
         shares = [(sequence, num_tokens) for sequence, num_tokens in wanted if sequence is not None]
-        return [Planned(sequence, num_tokens) for sequence, num_tokens in self._room.make(model, shares)]
+        return PlannedStep(self._room.make(model, shares))
 
     async def _activate(self, model: ServedModel) -> Stream | None:
         """Points the model's parameters at its weights, which may still be on their way: then by the stream."""
@@ -262,36 +237,32 @@ class Engine:
         self._switches.note(model.name, arrival, decided_at_s)
         return arrival.stream
 
-    async def _step(self, model: ServedModel, planned: list[Planned], stream: Stream | None) -> list[int | None]:
+    async def _step(self, model: ServedModel, planned: PlannedStep, stream: Stream | None) -> list[int | None]:
         now_s = self._clock()
-        for part in planned:
-            if part.sequence.first_step_at_s is None:
-                part.sequence.first_step_at_s = now_s
-        parts = [part.step_part() for part in planned]
+        for sequence, _ in planned.shares:
+            if sequence.first_step_at_s is None:
+                sequence.first_step_at_s = now_s
+        parts = planned.parts()
+
+        def timed_step() -> tuple[list[int | None], float]:
+            began_at_s = self._clock()
+            return model.executor.step(parts, stream), self._clock() - began_at_s
+
         self._num_steps_since_copy += 1
         self._loader.prefetch()
-        tokens, took_s = await self._on_device(lambda: self._timed_step(model, parts, stream))
+        tokens, took_s = await self._on_device(timed_step)
         if stream is None:  # else it waited for weights
-            spans = ((part.num_tokens, part.sequence.num_computed_tokens) for part in planned)
-            model.costs.observe(step_shape(spans), took_s)
-        num_decode = sum(part.is_decode for part in planned)
-        num_prefill = sum(part.num_tokens for part in planned) - num_decode
-        self._metrics.stepped(model.name, num_prefill, num_decode, self._clock() - now_s)
+            model.costs.observe(planned.shape(), took_s)
+        num_decode = planned.num_decode_tokens()
+        self._metrics.stepped(model.name, planned.num_tokens() - num_decode, num_decode, self._clock() - now_s)
         return tokens
 
-    def _timed_step(
-        self, model: ServedModel, parts: list[StepPart], stream: Stream | None
-    ) -> tuple[list[int | None], float]:
-        began_at_s = self._clock()
-        tokens = model.executor.step(parts, stream)
-        return tokens, self._clock() - began_at_s
-
-    def _commit(self, planned: list[Planned], tokens: list[int | None]) -> None:
+    def _commit(self, planned: PlannedStep, tokens: list[int | None]) -> None:
         now_s = self._clock()
-        for part, token_id in zip(planned, tokens, strict=True):
-            part.sequence.num_computed_tokens += part.num_tokens
+        for (sequence, num_tokens), token_id in zip(planned.shares, tokens, strict=True):
+            sequence.num_computed_tokens += num_tokens
             if token_id is not None:
-                self._roster.advance(part.sequence, token_id, now_s)
+                self._roster.advance(sequence, token_id, now_s)
 
     async def _emit(self) -> None:
         for owner, frame in self._roster.outbox.drain():
