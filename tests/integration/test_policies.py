@@ -7,6 +7,7 @@ import pytest
 from shared.config import ModelSource, PolicyName
 from shared.ids import ModelName
 from shared.messages import WorkerBeat
+from tests.integration.step_gate import gated_steps
 from tests.integration.worker_harness import Harness, TinyModels, running_worker
 
 SWITCHING = [name for name in get_args(PolicyName) if name not in ("static", "dedicated")]
@@ -20,8 +21,8 @@ def three(tiny_models: TinyModels) -> list[ModelSource]:
     return [tiny_models.source(family) for family in ("llama", "gemma3", "qwen2")]
 
 
-async def check(harness: Harness, tiny_models: TinyModels, sources: list[ModelSource], times: int = 1) -> None:
-    requests = [(source, prompt, NUM_TOKENS) for prompt in PROMPTS * times for source in sources]
+async def check(harness: Harness, tiny_models: TinyModels, sources: list[ModelSource]) -> None:
+    requests = [(source, prompt, NUM_TOKENS) for prompt in PROMPTS for source in sources]
     for (source, prompt, num), output in zip(requests, await harness.run_all(requests), strict=True):
         assert output == tiny_models.generate(source, prompt, num)
 
@@ -41,7 +42,7 @@ async def test_three_models_with_memory_for_two(tiny_models: TinyModels, policy:
 
 
 @pytest.mark.parametrize("policy", SWITCHING)
-async def test_with_kv_for_few(tiny_models: TinyModels, policy: PolicyName) -> None:
+async def test_with_kv_for_few(tiny_models: TinyModels, policy: PolicyName, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sequences are preempted, and their KV comes back."""
     sources = three(tiny_models)[:2]
     block_bytes = max(tiny_models.block_bytes(source) for source in sources)
@@ -49,7 +50,12 @@ async def test_with_kv_for_few(tiny_models: TinyModels, policy: PolicyName) -> N
         sources, policy=policy, kv_memory_bytes=6 * block_bytes, slab_bytes=2 * block_bytes, max_running=6
     )
     async with running_worker(config) as harness:
-        await check(harness, tiny_models, sources, times=2)
+        requests = [(source, prompt) for source in sources for prompt in PROMPTS * 2]  # neighbours may run together
+        async with gated_steps(monkeypatch) as gate:  # all are there before the first step is over
+            ids = [await harness.submit(source.name, prompt, NUM_TOKENS) for source, prompt in requests]
+            await gate.arrival()
+        for (source, prompt), request_id in zip(requests, ids, strict=True):
+            assert (await harness.finish(request_id)).tokens == tiny_models.generate(source, prompt, NUM_TOKENS)
         beat = await harness.beat_where(lambda beat: not any(load.num_running for load in beat.models))
         ends = [stream.ended for stream in harness.streams.values() if stream.ended]
     assert beat.kv_used_bytes == 0
