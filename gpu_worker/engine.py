@@ -200,7 +200,11 @@ class Engine:
 
     def _view(self) -> WorkerView:
         return WorkerView(
-            self._roster.models.values(), self._limits, self._num_steps_since_copy, self._loader.no_place_ahead
+            self._roster.models.values(),
+            self._limits,
+            self._num_steps_since_copy,
+            self._loader.no_place_ahead,
+            self._fetcher.awaited,
         )
 
     def _extend_kv(self) -> None:

@@ -63,6 +63,11 @@ class Fetcher:
         self._fetching: asyncio.Task[None] | None = None
         self._failures: list[FetchFailure] = []
 
+    @property
+    def awaited(self) -> list[ModelName]:
+        """Asked for, and not run since."""
+        return [name for name, kept in self._kept.items() if kept.num_steps == 0]
+
     def look(self, view: WorkerView) -> None:
         """Between two steps: lets go of what had its turn, and asks for what is missing next."""
         missing = [m.name for m in view.models if not m.is_at_hand and (m.running or m.waiting)]

@@ -128,6 +128,7 @@ class WorkerView:
     limits: Limits
     num_steps_since_copy: int  # steps run since weights were last copied in, that model's first one included
     no_place_ahead: ModelName | None = None  # its turn was next, and it did not fit beside the model in use
+    awaited: Collection[ModelName] = ()  # asked for from disk, and not run since
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 A waiting sequence is admitted only where its whole prompt has room beside what the running ones still need, so that
 admission does not preempt. So that models with small needs don't starve one with a great need, nobody is admitted
-before an earlier sequence, of whatever model, that is first in its line and has no room yet: room gathers for it.
+before an earlier sequence, of whatever model, that is first in its line and has no room yet: room gathers for it. A
+model whose weights come from disk finds a slot when they are there, or those that run meanwhile might take each one.
 """
 
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -22,6 +23,10 @@ class Admission:
     num_slots: int  # until max_running
     barrier: OrderKey  # only sequences before it
     block_tokens: int
+    reserved: frozenset[ModelName] = frozenset()  # awaited models, each with a slot kept for its first sequence
+
+    def num_slots_for(self, model: ModelView) -> int:
+        return self.num_slots - len(self.reserved - {model.name}) if self.reserved else self.num_slots
 
     def num_new_blocks(self, sequence: SequenceView) -> int:
         """Blocks that a running one's known tokens need and that it has not got."""
@@ -41,7 +46,11 @@ def admission(view: WorkerView) -> Admission:
     unbarred = unbarred_admission(view)
     firsts = ((model, next(iter(model.waiting))) for model in view.models if model.waiting)
     roomless = (order_key(first) for model, first in firsts if not _has_room(first, model, unbarred))
-    return Admission(unbarred.num_slots, min(roomless, default=unbarred.barrier), unbarred.block_tokens)
+    barrier = min(roomless, default=unbarred.barrier)
+    if not view.awaited:
+        return Admission(unbarred.num_slots, barrier, unbarred.block_tokens)
+    reserved = frozenset(m.name for m in view.models if m.waiting and not m.running and m.name in view.awaited)
+    return Admission(unbarred.num_slots, barrier, unbarred.block_tokens, reserved)
 
 
 def is_runnable(model: ModelView, rules: Admission) -> bool:
@@ -101,7 +110,8 @@ def fill_step(
         else:
             prefilling.append(sequence)
     prefilling.sort(key=order_key)
-    admitted = _admitted(model.waiting if newcomers is None else newcomers, num_free_blocks, rules)
+    waiting = islice(model.waiting if newcomers is None else newcomers, max(0, rules.num_slots_for(model)))
+    admitted = _admitted(waiting, num_free_blocks, rules)
     for sequence in merge(prefilling, admitted, key=order_key):
         if budget_tokens == 0:
             break
@@ -113,12 +123,12 @@ def fill_step(
 
 def _has_room(sequence: SequenceView, model: ModelView, rules: Admission, num_reserved_blocks: int = 0) -> bool:
     has_blocks = rules.num_blocks(sequence.num_tokens) <= model.num_free_blocks - num_reserved_blocks
-    return rules.num_slots > 0 and sequence.is_ready and has_blocks
+    return rules.num_slots_for(model) > 0 and sequence.is_ready and has_blocks
 
 
 def _admitted(waiting: Iterable[SequenceView], num_free_blocks: int, rules: Admission) -> Iterator[SequenceView]:
     """In order, up to the first that has to wait on."""
-    for sequence in islice(waiting, rules.num_slots):
+    for sequence in waiting:
         num_free_blocks -= rules.num_blocks(sequence.num_tokens)
         if num_free_blocks < 0 or not sequence.is_ready or order_key(sequence) >= rules.barrier:
             return

@@ -147,7 +147,9 @@ async def test_its_first_step_is_told_when_it_was_asked_for() -> None:
     host.now_s = 5.0
     await host.look()
     host.now_s = 9.0
+    assert host.fetcher.awaited == [A]
     assert [host.fetcher.note_step(A) for _ in range(2)] == [5.0, None]
+    assert host.fetcher.awaited == []
     assert host.fetcher.note_step(B) is None
 
 

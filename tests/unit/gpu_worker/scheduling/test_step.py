@@ -43,6 +43,16 @@ def test_max_running_counts_all_models() -> None:
     assert filled(model("m", waiting=waiting), other, bounds=limits(max_running=2)) == {}
 
 
+def test_a_model_whose_weights_are_awaited_keeps_a_slot() -> None:
+    """Of three slots one is taken, and one is for the first of a model that was asked for from disk."""
+    here = model("here", [sequence("a", 3, 2)], [sequence(f"w{i}", 1, at=i) for i in range(3)])
+    asked = model("asked", waiting=[sequence("first", 1, at=9), sequence("second", 1, at=9)], is_at_hand=False)
+    rules = admission(WorkerView([here, asked], limits(max_running=3), 0, awaited=[asked.name]))
+    assert fill_step(here, 8, rules) == {"a": 1, "w0": 1}
+    asked.is_at_hand = True
+    assert fill_step(asked, 8, rules) == {"first": 1, "second": 1}
+
+
 def test_admits_only_what_fits_beside_the_running() -> None:
     """Four blocks: one for the decode at a block border, two for the rest of the prompt that has begun, one left."""
     running = [sequence("decode", 9, 8, at=0), sequence("begun", 12, 4, at=1)]

@@ -116,6 +116,10 @@ class ToyHost:
         self.fetching: ModelName | None = None
         self._tell()
 
+    @property
+    def awaited(self) -> list[ModelName]:
+        return [name for name, num_steps in self._kept.items() if num_steps == 0]
+
     def look(self, view: WorkerView, turn_order: Callable[[], list[ModelName]]) -> None:
         self._tell()  # who was evicted from the device
         rules = admission(view)
@@ -181,7 +185,8 @@ class ToyWorker:
         self.finished: dict[RequestId, int] = {}  # at which step
 
     def view(self) -> WorkerView:
-        return WorkerView(self.models.values(), self.limits, self.num_steps_since_copy)
+        awaited = self.host.awaited if self.host is not None else ()
+        return WorkerView(self.models.values(), self.limits, self.num_steps_since_copy, awaited=awaited)
 
     def submit(self, which: int, one: ToySequence) -> bool:
         """Like a worker's admission: what could never fit is not let in."""
