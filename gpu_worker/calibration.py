@@ -1,8 +1,8 @@
 """Measures models that nobody has measured on this machine: probe steps while the worker has no work.
 
-One probe at a time, between two looks at the inbox: who comes waits for the rest of one step at most. Nothing is
-brought in or evicted for it: a model is measured when its weights are on the device anyway. Steps of requests teach the
-estimator as probes do, so a worker that is never idle needs none.
+After a second without any, one probe at a time, between two looks at the inbox: who comes waits for the rest of one
+step at most. Nothing is brought in or evicted for it: a model is measured when its weights are on the device anyway.
+Steps of requests teach the estimator as probes do, so a worker that is never idle needs none.
 """
 
 import logging
@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final, Protocol
 
 from gpu_worker.device.base import SequenceSpan
@@ -27,6 +28,7 @@ from shared.messages import Sampling
 log = logging.getLogger(__name__)
 
 MOST_S: Final = 2.0  # for one model
+QUIET_S: Final = 1.0  # without work before: between two requests of a client there is often a moment
 _NUM_PASSES: Final = 2  # the quicker one counts: what disturbs a step makes it slow, and so does its being the first
 _NUM_LESSONS: Final = 20  # that each probe is: they are few, and a step moves coefficients only so far
 _GREEDY: Final = SamplingRow(Sampling(max_tokens=1, seed=0, temperature=0.0), 0, frozenset(), Counter())
@@ -89,12 +91,18 @@ class Calibration:
         self._max_step_tokens = max_step_tokens
         self._expected: dict[ModelName, Expected] = {}
         self._session: _Session | None = None
+        self._worked_at_s = -inf
 
     def expect(self, model: ModelName, expected: Expected) -> None:
         """As soon as its weights are on the device and nobody has work."""
         self._expected[model] = expected
 
-    def pause(self) -> bool:
+    def pause(self) -> None:
+        """There is work."""
+        self._worked_at_s = self._clock()
+        self._stop()
+
+    def _stop(self) -> bool:
         """Gives back what a session holds; whether one was under way."""
         session, self._session = self._session, None
         if session is not None:
@@ -105,12 +113,14 @@ class Calibration:
     async def advance(self) -> bool:
         """Runs one probe if there is no work; False where there was nothing to do."""
         if self._session is not None and self._models.get(self._session.model.name) is not self._session.model:
-            return self.pause()  # it is served no more
+            return self._stop()  # it is served no more
         self._expected = {name: expected for name, expected in self._expected.items() if name in self._models}
         if not self._expected:
             return False
         if any(model.running or model.waiting for model in self._models.values()):
-            return self.pause()
+            return self._stop()
+        if self._clock() - self._worked_at_s < QUIET_S:
+            return False
         session = self._session = self._session or self._begin()
         if session is None:
             return False
@@ -123,7 +133,7 @@ class Calibration:
         except Exception:
             log.exception("model %s could not be measured", session.model.name)
             del self._expected[session.model.name]
-            self.pause()
+            self._stop()
         return True
 
     def _begin(self) -> _Session | None:
@@ -179,7 +189,7 @@ class Calibration:
         return self._clock() - began_at_s
 
     def _end(self, session: _Session) -> None:
-        self.pause()
+        self._stop()
         del self._expected[session.model.name]
         teach(session.model.costs, list(session.seen.values()))
         log.info("model %s: measured by %d steps in %.2f s", session.model.name, session.num_steps, session.took_s)

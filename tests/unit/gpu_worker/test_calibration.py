@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gpu_worker.calibration import MOST_S, Calibration, Expected
+from gpu_worker.calibration import MOST_S, QUIET_S, Calibration, Expected
 from gpu_worker.execution.executor import Executor, StepPart
 from gpu_worker.memory.slab_pool import SlabPool
 from gpu_worker.scheduling.costs import StepShape, guess
@@ -144,6 +144,14 @@ def test_work_comes_first_and_gets_all_memory_then_it_begins_anew() -> None:
     measuring.model.waiting.remove(sequence)
     measuring.run()
     assert measuring.num_measured == 1
+
+
+def test_a_moment_between_two_requests_is_not_used() -> None:
+    measuring = Measuring(step_s=QUIET_S / 4)
+    measuring.calibration.pause()
+    for _ in range(3):
+        assert not measuring.advance() and not measuring.executor.steps
+    assert measuring.advance() and measuring.executor.steps
 
 
 def test_nothing_is_brought_in_for_it() -> None:

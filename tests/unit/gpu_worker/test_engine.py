@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from gpu_worker.calibration import Expected
+from gpu_worker.calibration import QUIET_S, Expected
 from gpu_worker.device.base import SequenceSpan
 from gpu_worker.device.cpu import CpuDevice
 from gpu_worker.engine import Engine
@@ -233,7 +233,7 @@ async def test_costs_hear_of_each_step_what_it_held_and_what_it_took() -> None:
 
 async def test_an_idle_worker_measures_a_model_and_work_takes_over() -> None:
     measured = asyncio.Event()
-    async with running({"m": tokens_of}, look_s=0.001) as worker:
+    async with running({"m": tokens_of}, look_s=QUIET_S / 2) as worker:
         worker.model.costs = ObservedCosts()
         worker.engine.calibrate(worker.model.name, Expected(VOCAB_SIZE, measured.set))
         worker.submit("r", "m", num_tokens=3)
