@@ -5,7 +5,8 @@ slack for a whole round of turns, the one that has not run for longest runs next
 with less goes before them, the least slack first: the others lend it theirs. A token that is late already can't be
 saved: its sequence lets those pass that can still be on time, and comes when they have a step's slack to lend.
 
-Guarantees: weights for which a turn waits take at most 1 / (1 + min_turn) of the device's time; weights that came ahead
+Guarantees: a prompt stops streams of other resident models for one chunk at most, however much slack they have;
+weights for which a turn waits take at most 1 / (1 + min_turn) of the device's time; weights that came ahead
 of their turn are not evicted before their model ran `min_stay` times what bringing them took, or has no more work; a
 model that has waited for `max_wait_s` goes before all that have not.
 """
@@ -39,6 +40,7 @@ class _Need:
     has_late: bool  # sequences whose next token is late
     step_s: float  # of its next step
     waits_s: float  # since it last ran, or got its first sequence
+    is_stopped: bool  # it streams, and a chunk of another model's prompt was computed since it last ran
 
     @property
     def name(self) -> ModelName:
@@ -55,6 +57,8 @@ class Deadline:
         self._max_wait_s = max_wait_s
         self._planned: ModelName | None = None  # by the last call, which was at
         self._planned_at_s = 0.0
+        self._planned_chunk = False  # of a prompt
+        self._last_chunk_step = 0  # as models count their last steps
         self._ran_since_copy_s = inf  # that a turn waited for
         self._ran_s: dict[ModelName, float] = {}  # of resident models, since their weights came
         self._waits_since_s: dict[ModelName, float] = {}  # of models with sequences, whether they can run or not
@@ -80,7 +84,9 @@ class Deadline:
             self._ran_since_copy_s = -chosen.model.costs.switch_s
         chunk_tokens = _chunk_tokens(chosen, needs, view.limits.max_step_tokens)
         newcomers = _line(chosen.model, now_s, self._max_wait_s)
-        return Turn(chosen.name, fill_step(chosen.model, chunk_tokens, rules, newcomers=newcomers))
+        turn = Turn(chosen.name, fill_step(chosen.model, chunk_tokens, rules, newcomers=newcomers))
+        self._planned_chunk = any(num_tokens > 1 for num_tokens in turn.num_tokens.values())
+        return turn
 
     def turn_order(self, view: WorkerView, now_s: float) -> list[ModelName]:
         """Who has to stay, then those with runnable work, the least slack first, then idle ones, the last used first.
@@ -104,13 +110,22 @@ class Deadline:
             self._ran_since_copy_s += passed_s
             self._waits_since_s.pop(self._planned, None)
             self._ran_s[self._planned] = self._ran_s.get(self._planned, 0.0) + passed_s
+            if self._planned_chunk:
+                ran = (model.last_step for model in view.models if model.name == self._planned)
+                self._last_chunk_step = next(ran, self._last_chunk_step)
         self._ran_s = {m.name: self._ran_s.get(m.name, 0.0) for m in view.models if m.is_resident}
         with_work = (model.name for model in view.models if model.running or model.waiting)
         self._waits_since_s = {name: self._waits_since_s.get(name, now_s) for name in with_work}
 
     def _needs(self, view: WorkerView, rules: Admission, now_s: float) -> list[_Need]:
         return [
-            _need(model, now_s, now_s - self._waits_since_s.get(model.name, now_s), self._max_wait_s)
+            _need(
+                model,
+                now_s,
+                now_s - self._waits_since_s.get(model.name, now_s),
+                self._max_wait_s,
+                self._last_chunk_step,
+            )
             for model in view.models
             if has_something_to_run(model, rules)
         ]
@@ -131,8 +146,8 @@ class Deadline:
         return ran_s is not None and has_work and ran_s < self._min_stay * model.costs.switch_s
 
 
-def _need(model: ModelView, now_s: float, waits_s: float, max_wait_s: float) -> _Need:
-    num_decoding = num_context_tokens = num_prefill_tokens = 0
+def _need(model: ModelView, now_s: float, waits_s: float, max_wait_s: float, last_chunk_step: int) -> _Need:
+    num_decoding = num_context_tokens = num_prefill_tokens = num_prefill_pairs = 0
     decoding_due_s = prefill_due_s = inf
     priority, has_late = 1 << 31, False
     first_waiting = next(_line(model, now_s, max_wait_s), None)
@@ -153,13 +168,14 @@ def _need(model: ModelView, now_s: float, waits_s: float, max_wait_s: float) -> 
                 decoding_due_s = due_at_s
         elif not is_late and due_at_s < prefill_due_s:
             prefill_due_s, num_prefill_tokens = due_at_s, num_new
+            num_prefill_pairs = num_new * sequence.num_computed_tokens + num_new * (num_new + 1) // 2
     costs = model.costs
-    num_prefill_pairs = num_prefill_tokens * (num_prefill_tokens + 1) // 2
     decode_s = costs.step_s(StepShape(num_decoding, num_context_tokens))
     step_s = costs.step_s(StepShape(num_decoding, num_context_tokens, num_prefill_tokens, num_prefill_pairs))
     bring_s = 0.0 if model.is_resident else costs.switch_s
     slack_s = min(decoding_due_s - decode_s, prefill_due_s - step_s) - now_s - bring_s
-    return _Need(model, priority, slack_s, has_late, step_s, waits_s)
+    is_stopped = model.is_resident and num_decoding > 0 and model.last_step < last_chunk_step
+    return _Need(model, priority, slack_s, has_late, step_s, waits_s, is_stopped)
 
 
 def _line(model: ModelView, now_s: float, max_wait_s: float) -> Iterator[SequenceView]:
@@ -192,11 +208,13 @@ def _ranked(needs: list[_Need], max_wait_s: float) -> list[_Need]:
     def rank(need: _Need) -> Rank:
         if need.waits_s > max_wait_s:
             return (0, 0, -need.waits_s)
+        if need.is_stopped:
+            return (1, 0, need.model.last_step)
         if need.slack_s < round_s:
-            return (2, need.priority, need.slack_s)
+            return (3, need.priority, need.slack_s)
         if need.has_late and need.step_s <= spare_s:
-            return (1, need.priority, -need.waits_s)
-        return (3, 0, need.model.last_step)
+            return (2, need.priority, -need.waits_s)
+        return (4, 0, need.model.last_step)
 
     return sorted(needs, key=rank)
 

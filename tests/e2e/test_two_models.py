@@ -138,11 +138,17 @@ async def test_a_client_that_leaves_before_its_first_token_frees_its_sequence(
 ) -> None:
     prompt = [1000 + i for i in range(4000)]  # seconds of prefill
     async with listening(stack) as events:
+        other = await client.completions.create(
+            model=BASE_MODEL, prompt=PROMPT, max_tokens=4000, stream=True, extra_body={"ignore_eos": True}
+        )
+        await anext(aiter(other))
+        num_before = len(events.switches())
         asking = asyncio.create_task(client.completions.create(model=CHAT_MODEL, prompt=prompt, max_tokens=4000))
         async with asyncio.timeout(30):
-            while not any(switch.model == CHAT_MODEL for switch in events.switches()):  # its prefill has begun
-                await complete(client, BASE_MODEL, PROMPT, max_tokens=1)
+            while not any(switch.model == CHAT_MODEL for switch in events.switches()[num_before:]):
+                await anext(aiter(other))  # it goes on between two chunks of the prompt
         asking.cancel()
+        await other.close()
         left = await events.finished(CHAT_MODEL)
         assert (left.finish_reason, left.num_output_tokens) == ("cancelled", 0)
         num_before = len(events.switches())

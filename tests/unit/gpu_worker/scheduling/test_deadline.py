@@ -56,8 +56,9 @@ def test_with_slack_for_all_resident_models_take_turns() -> None:
     for i in range(3):
         toy.models[ModelName(f"m{i}")].is_resident = True
         toy.submit(i, request(f"r{i}", 4, 50, at=100.0 + i))
-    turns = [toy.step() for _ in range(7)]
-    assert [turn.model for turn in turns if turn] == ["m0", "m1", "m2", "m0", "m1", "m2", "m0"]
+    turns = [toy.step() for _ in range(13)][6:]  # all are decoding
+    models = [turn.model for turn in turns if turn]
+    assert models == (models[:3] * 3)[:7] and set(models[:3]) == {"m0", "m1", "m2"}
 
 
 def test_who_is_short_of_time_goes_first_though_it_has_just_run() -> None:
@@ -129,6 +130,21 @@ def test_a_prompt_takes_no_more_than_others_can_lend(other_due_in_s: float, num_
     turn = Deadline().plan(view(prompt, other), NOW_S)
     assert turn is not None
     assert (turn.model, turn.num_tokens) == ("prompt", {RequestId("p"): pytest.approx(num_tokens, abs=1)})
+
+
+def test_a_long_prompt_stops_no_stream_for_longer_than_a_chunk() -> None:
+    """It can only just be on time, the streams have all the time of the world."""
+    toy = ToyWorker(Deadline(), limits(max_running=8), [64] * 3, num_places=3, num_slabs=64)
+    for i in range(3):
+        toy.models[ModelName(f"m{i}")].is_resident = True
+    for i in (1, 2):
+        assert toy.submit(i, request(f"stream {i}", 2, 200, at=1e6))
+    for _ in range(4):  # both are decoding
+        toy.step()
+    assert toy.submit(0, request("prompt", 200, 2, at=toy.now_s + 0.1))
+    turns = [turn for _ in range(12) if (turn := toy.step())]
+    assert [turn.model for turn in turns] == ["m0", "m1", "m2"] * 4
+    assert all(turn.num_tokens == {"prompt": 8} for turn in turns[::3])
 
 
 def test_weights_that_can_come_ahead_are_not_waited_for() -> None:
