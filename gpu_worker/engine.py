@@ -133,8 +133,8 @@ class Engine:
                 if turn is not None:
                     self._calibration.pause()
                     await self._take(turn)
-                else:
-                    self._fetcher.pass_over()
+                elif self._fetcher.pass_over():
+                    self._wake.set()
                 await self._emit()
                 if turn is None and not await self._calibration.advance():
                     await self._idle()

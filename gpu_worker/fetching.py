@@ -88,10 +88,15 @@ class Fetcher:
             if (name := next_to_fetch(view, self._turn_order(), overdue)) is not None:
                 self._fetching = asyncio.get_running_loop().create_task(self._fetch(name))
 
-    def pass_over(self) -> None:
-        """After a look the policy plans nothing, whatever is there: it waits for somebody else alone."""
-        for name in [name for name, kept in self._kept.items() if kept.is_there]:
+    def pass_over(self) -> bool:
+        """After a look the policy plans nothing, whatever is there: it waits for somebody else alone.
+
+        Whether it may plan something now, as nothing is kept for who did not run.
+        """
+        passed_over = [name for name, kept in self._kept.items() if kept.is_there]
+        for name in passed_over:
             self._let_go(name)
+        return bool(passed_over)
 
     def take_failures(self) -> list[FetchFailure]:
         failures, self._failures = self._failures, []

@@ -4,7 +4,7 @@ The engine lets a policy look at its own objects through these protocols, nothin
 them. The answer is data: one model, and how many tokens of each of its sequences the next step computes.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -128,7 +128,7 @@ class WorkerView:
     limits: Limits
     num_steps_since_copy: int  # steps run since weights were last copied in, that model's first one included
     no_place_ahead: ModelName | None = None  # its turn was next, and it did not fit beside the model in use
-    awaited: Collection[ModelName] = ()  # asked for from disk, and not run since
+    awaited: Sequence[ModelName] = ()  # asked for from disk, and not run since; the first asked for is first
 
 
 @dataclass(frozen=True, slots=True)

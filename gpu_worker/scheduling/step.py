@@ -23,10 +23,10 @@ class Admission:
     num_slots: int  # until max_running
     barrier: OrderKey  # only sequences before it
     block_tokens: int
-    reserved: frozenset[ModelName] = frozenset()  # awaited models, each with a slot kept for its first sequence
+    reserved_for: ModelName | None = None  # a slot, for the first sequence of a model that is awaited
 
     def num_slots_for(self, model: ModelView) -> int:
-        return self.num_slots - len(self.reserved - {model.name}) if self.reserved else self.num_slots
+        return self.num_slots - (self.reserved_for is not None and self.reserved_for != model.name)
 
     def num_new_blocks(self, sequence: SequenceView) -> int:
         """Blocks that a running one's known tokens need and that it has not got."""
@@ -47,10 +47,11 @@ def admission(view: WorkerView) -> Admission:
     firsts = ((model, next(iter(model.waiting))) for model in view.models if model.waiting)
     roomless = (order_key(first) for model, first in firsts if not _has_room(first, model, unbarred))
     barrier = min(roomless, default=unbarred.barrier)
-    if not view.awaited:
-        return Admission(unbarred.num_slots, barrier, unbarred.block_tokens)
-    reserved = frozenset(m.name for m in view.models if m.waiting and not m.running and m.name in view.awaited)
-    return Admission(unbarred.num_slots, barrier, unbarred.block_tokens, reserved)
+    reserved_for = None
+    if view.awaited and unbarred.num_slots < view.limits.max_running:  # else nothing would run meanwhile
+        without_slots = {model.name for model in view.models if model.waiting and not model.running}
+        reserved_for = next((name for name in view.awaited if name in without_slots), None)
+    return Admission(unbarred.num_slots, barrier, unbarred.block_tokens, reserved_for)
 
 
 def is_runnable(model: ModelView, rules: Admission) -> bool:
