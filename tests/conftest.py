@@ -2,8 +2,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from cli.broker import EmbeddedBroker
+
+# The same examples each time, so that a change is what makes a test fail. --hypothesis-profile=default tries new ones.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture
