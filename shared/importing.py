@@ -79,7 +79,13 @@ async def run_importer(
         os.nice(niceness)
 
     process = await asyncio.create_subprocess_exec(
-        *command, env=environ, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, start_new_session=True, preexec_fn=before_exec
+        *command,
+        env=environ,
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+        process_group=0,  # no session of its own: Linux shares cores between sessions first, whatever their niceness
+        preexec_fn=before_exec,
     )
     try:
         async with asyncio.TaskGroup() as group:
