@@ -76,6 +76,7 @@ async def run_importer(
 
     def before_exec() -> None:
         die_with_parent()
+        os.setpgrp()  # no session of its own: Linux shares cores between sessions first, whatever their niceness
         os.nice(niceness)
 
     process = await asyncio.create_subprocess_exec(
@@ -84,7 +85,6 @@ async def run_importer(
         stdin=DEVNULL,
         stdout=PIPE,
         stderr=PIPE,
-        process_group=0,  # no session of its own: Linux shares cores between sessions first, whatever their niceness
         preexec_fn=before_exec,
     )
     try:
