@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from gpu_worker.memory.slab_pool import OutOfBlocks, ShapeClass, SlabPool
-from gpu_worker.scheduling.costs import KnownCosts, StepCosts, StepShape
+from gpu_worker.scheduling.costs import KnownCosts, StepCosts, step_shape
 from gpu_worker.scheduling.policy import Costs, Limits, Policy, Turn, WorkerView, order_key
 from gpu_worker.scheduling.step import admission, has_something_to_run, next_to_fetch
 from gpu_worker.scheduling.waiting import WaitingLine
@@ -92,17 +92,6 @@ def model(
     for one in waiting:
         toy.waiting.add(one)
     return toy
-
-
-def step_shape(shares: Iterable[tuple[ToySequence, int]]) -> StepShape:
-    decoding = [one for one, _ in shares if one.num_tokens - one.num_computed_tokens == 1]
-    prompts = [(one, n) for one, n in shares if one.num_tokens - one.num_computed_tokens > 1]
-    return StepShape(
-        len(decoding),
-        sum(one.num_tokens for one in decoding),
-        sum(n for _, n in prompts),
-        sum(n * (one.num_computed_tokens + n) for one, n in prompts),
-    )
 
 
 class ToyHost:
@@ -222,7 +211,7 @@ class ToyWorker:
         self._check(turn, toy)
         self._activate(toy)
         ready = self._make_room(turn, toy)
-        self.now_s += toy.costs.step_s(step_shape(ready))
+        self.now_s += toy.costs.step_s(step_shape((num_tokens, one.num_computed_tokens) for one, num_tokens in ready))
         for one, num_tokens in ready:
             self._commit(toy, one, num_tokens)
         return turn
