@@ -11,7 +11,7 @@ from shared.config import ModelSource
 from simulator.workload import zipf_shares
 
 DTYPE: Final = "float32"
-NUM_LAYERS: Final = 4
+NUM_LAYERS: Final = 3
 KV_TOKEN_BYTES: Final = NUM_LAYERS * 2 * 2 * 64 * 4  # K and V of 2 heads
 _CONFIG: Final[dict[str, Any]] = {
     "vocab_size": VOCAB_SIZE,
