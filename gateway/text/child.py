@@ -27,6 +27,7 @@ from gateway.text.jobs import (
     job_decoder,
     pack,
 )
+from gateway.text.priority import others_first
 
 _MAX_ADDRESS_BYTES: Final = 8 << 30  # a template that builds a huge string fails instead of filling the machine
 _MAX_TOKENIZERS: Final = 64
@@ -42,7 +43,8 @@ def main() -> None:
 
     @lru_cache(maxsize=_MAX_TOKENIZERS)
     def load(folder: str) -> PreTrainedTokenizerFast:
-        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        with others_first():
+            return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
 
     while (job := _read(sys.stdin.buffer)) is not None:
         try:

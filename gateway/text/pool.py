@@ -66,13 +66,14 @@ class TextPool:
         return result
 
     async def warm(self, folder: Path) -> None:
-        """Makes idle processes read the model's tokenizer, which can take seconds, before somebody waits for it."""
-        jobs = [Encode(str(folder), "", False, 1) for _ in range(self._num_processes)]
-        results = await asyncio.gather(
-            *(self._perform(job, _ENCODE_TIMEOUT_S, "prompt") for job in jobs), return_exceptions=True
-        )
-        for error in results:
-            if isinstance(error, RequestError):
+        """Makes idle processes read the model's tokenizer, which can take seconds, before somebody waits for it.
+
+        One after the other: what steps compute on keeps the other cores. The one that idles longest gets the next job.
+        """
+        for _ in range(self._num_processes):
+            try:
+                await self._perform(Encode(str(folder), "", False, 1), _ENCODE_TIMEOUT_S, "prompt")
+            except RequestError as error:
                 _log.warning("a text process is not ready for %s: %s", folder.name, error.message)
 
     async def _perform(self, job: Job, timeout_s: float, param: str) -> Result:

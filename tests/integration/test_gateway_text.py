@@ -1,6 +1,7 @@
 """Text processes: real ones, on a tiny model's folder."""
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -28,6 +29,13 @@ def folder(tmp_path: Path) -> Path:
 async def process() -> AsyncIterator[TextProcess]:
     async with TextProcess() as started:
         yield started
+
+
+def niceness(pid: int) -> int | None:
+    """Of the session; None without such a feature."""
+    autogroup = Path(f"/proc/{pid}/autogroup")
+    shown = autogroup.read_text() if autogroup.exists() else ""
+    return int(shown.split()[-1]) if shown else None
 
 
 def chat(role: str, content: str = "x") -> tuple[ChatMessage, ...]:
@@ -75,6 +83,14 @@ async def test_it_has_no_torch_and_no_credentials(process: TextProcess, folder: 
     proc = Path(f"/proc/{process.pid}")
     assert "libtorch" not in (proc / "maps").read_text()
     assert "KOTTOS_" not in (proc / "environ").read_text()
+
+
+async def test_it_leads_a_session_whose_niceness_is_as_before_once_a_tokenizer_is_read(
+    process: TextProcess, folder: Path
+) -> None:
+    assert os.getsid(process.pid) == process.pid != os.getsid(0)
+    await process.perform(Encode(str(folder), "", False, 1), 30.0, 30.0)
+    assert niceness(process.pid) in (0, None)
 
 
 async def test_a_process_that_ended_says_so(process: TextProcess, folder: Path) -> None:
