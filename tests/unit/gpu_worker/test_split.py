@@ -132,6 +132,10 @@ def test_limits_come_from_the_configuration() -> None:
     assert plan_split(WorkerConfig(slab_bytes=SLAB, policy="static"), 4, 12) == SplitLimits(4, 4)
     config = WorkerConfig(slab_bytes=SLAB, least_kv_memory_bytes=SLAB + 1, most_kv_memory_bytes=6 * SLAB)
     assert plan_split(config, 4, 12) == SplitLimits(2, 6)
+    all_equal = 4 * SLAB + SLAB // 2  # none is a whole number of slabs
+    config = WorkerConfig(slab_bytes=SLAB, least_kv_memory_bytes=all_equal, most_kv_memory_bytes=all_equal)
+    assert plan_split(config, 4, 12) == SplitLimits(4, 4)
+    assert plan_split(WorkerConfig(slab_bytes=SLAB, least_kv_memory_bytes=1), 4, 12) == SplitLimits(1, 8)
     with pytest.raises(ConfigError, match=r"least_kv_memory 5 MiB, worker\.kv_memory 4 MiB"):
         plan_split(WorkerConfig(slab_bytes=SLAB, least_kv_memory_bytes=5 * SLAB), 4, 12)
 
