@@ -44,12 +44,12 @@ def main() -> None:
 
 async def run(models: Sequence[LoadedModel], repeats: int, link: int) -> None:
     waited, reloads, steps, beside, seen = (Timings() for _ in range(5))
-    few = max(3, repeats // 10)  # of what takes seconds, or the disk
+    few = max(3, repeats // 10)  # of what takes seconds
     await waits.copied(models, repeats, waited)
     await waits.resident(models, repeats, waited)
     await waits.prefetched(models, repeats, link, waited)
     waits.unified(models, repeats, waited)
-    await waits.from_disk(models, few, waited)
+    await waits.from_disk(models, repeats, waited)
     reloaded(models, few, reloads)
     await first_step.first_step(models, repeats, link, steps)
     await interference.wrong_prefetch(models, max(3, repeats // 2), link, beside)
@@ -57,13 +57,13 @@ async def run(models: Sequence[LoadedModel], repeats: int, link: int) -> None:
     await client.first_tokens(models, repeats, link, seen)
     for model in models:
         model.executor.release()
-    await client.first_tokens_from_disk(models, few, seen)
+    await client.first_tokens_from_disk(models, repeats, seen)
     link_text = f"a link of {format_size(link)}/s"
     paragraphs = [
-        f"Milliseconds from the decision to the first operation that may run, medians of {repeats} (from disk: {few}):",
+        f"Milliseconds from the decision to the first operation that may run, medians of {repeats}:",
         tables.waits_table(models, waited),
         "What a client of the worker sees of each kind of switch: milliseconds from its request to its first token, "
-        f"and how long the device stood still for the switch, medians of {repeats} (from disk: {few}). In it: queue, "
+        f"and how long the device stood still for the switch, medians of {repeats}. In it: queue, "
         f"switch, prefill of {PROMPT_TOKENS} tokens, sampling, messages in memory; not in it: gateway, NATS, router. "
         f"Streamed and prefetched come over {link_text}. Prefetched: the request comes while another model decodes, "
         "which goes on until the copy is there, and in turns with the prefill after it.",
