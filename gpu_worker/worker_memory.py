@@ -80,7 +80,8 @@ def plan_split(config: WorkerConfig, num_kv_slabs: int, num_weight_slabs: int) -
     if config.policy in ("static", "dedicated"):  # what is resident there stays
         return SplitLimits(num_kv_slabs, num_kv_slabs)
     num_slabs = num_kv_slabs + num_weight_slabs
-    least = max(1, config.least_kv_memory_bytes // config.slab_bytes) if config.least_kv_memory_bytes else num_kv_slabs
+    least = -(-config.least_kv_memory_bytes // config.slab_bytes) or num_kv_slabs
+    least = min(least, max(num_kv_slabs, config.least_kv_memory_bytes // config.slab_bytes))  # kv_memory is rounded down
     most = config.most_kv_memory_bytes // config.slab_bytes or max(num_slabs // 2, num_kv_slabs)
     if not least <= num_kv_slabs <= most <= num_slabs:
         sizes = [format_size(num * config.slab_bytes) for num in (least, num_kv_slabs, most, num_slabs)]

@@ -1,7 +1,7 @@
 """Everything that a comparison of policies states: models, memory, link, service level, load."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gpu_worker.scheduling.costs import StepCosts, StepShape
@@ -54,6 +54,18 @@ class Setup:
     @property
     def link_bytes_per_s(self) -> float:
         return self.blob_bytes / (self.switch_steps * self.step_s)
+
+    def at_costs(self, costs: StepCosts, loop_s: float) -> "Setup":
+        """Service levels, link and load stay in seconds, and only steps take something else."""
+        steps = self.step_s / costs.step_s(StepShape(1, _USUAL_CONTEXT_TOKENS))
+        return replace(
+            self,
+            costs=costs,
+            loop_s=loop_s,
+            switch_steps=self.switch_steps * steps,
+            ttft_steps=self.ttft_steps * steps,
+            tbt_steps=self.tbt_steps * steps,
+        )
 
     def models(self) -> list[ModelSpec]:
         shares = zipf_shares(self.num_models, self.skew)

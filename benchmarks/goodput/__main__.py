@@ -3,8 +3,8 @@
 python -m benchmarks.goodput [--quick] [--part all|simulated|real] [--costs costs.json] [--work DIR]
 
 Copies of a small random decoder with weights of their own share one CPU worker that has memory for some of them, over
-an emulated link. First a real worker is measured under load; the costs of its steps (or those in a file) go into the
-simulator, which runs the worker's own policies on a virtual clock and says at which load 90 % of the tokens are on
+an emulated link. First a real worker is measured under such load; the costs of its steps (or those in a file) go into
+the simulator, which runs the worker's own policies on a virtual clock and says at which load 90 % of the tokens are on
 time. Then a real worker gets the very same requests at a few of these loads. An interrupted run goes on where it was.
 """
 
@@ -16,9 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from benchmarks.goodput.calibrate import Calibration, calibrate
+from benchmarks.goodput.calibrate import Calibration, calibrate, setup_of
 from benchmarks.goodput.confirm import confirm, points
-from benchmarks.goodput.copies import KV_TOKEN_BYTES, make_copies
+from benchmarks.goodput.copies import make_copies
 from benchmarks.goodput.curves import Effort, cases, simulate_all
 from benchmarks.goodput.page import BARS, OURS, case_chart, case_paragraphs, chart_name, confirmed_paragraphs
 from benchmarks.goodput.progress import Progress
@@ -26,7 +26,6 @@ from benchmarks.markdown import save_page
 from benchmarks.report import circumstances, save, save_text
 from gpu_worker.scheduling.costs import StepCosts
 from simulator.run import Window
-from simulator.setup import Setup
 
 _SWITCH_INTERVAL_S: Final = 0.0002  # as a worker's process has it
 _NUM_COPIES: Final = 12
@@ -54,9 +53,11 @@ def main() -> None:
     measured = read_costs(options.costs or work / "costs.json")
     if measured is None:
         seconds = 3.0 if options.quick else 10.0
-        measured = asyncio.run(calibrate(sources, work / "cache", _KV_BYTES, seconds, options.threads))
+        measured = asyncio.run(
+            calibrate(sources, work / "cache", _KV_BYTES, seconds, options.threads, options.switch_steps)
+        )
         (work / "costs.json").write_text(json.dumps(asdict(measured)))
-    setup = setup_of(measured, options.switch_steps)
+    setup = setup_of(measured, _KV_BYTES, options.switch_steps)
     print(f"{measured}\nstep at batch 1: {setup.step_s * 1e3:.2f} ms (at most {_MAX_STEP_S * 1e3:g} is asked for)")
     effort = Effort(Window(5.0, 15.0), (0,), 0.1) if options.quick else Effort(Window(10.0, 40.0), (0, 1), 0.03)
     progress = Progress(work / "progress.jsonl")
@@ -89,6 +90,7 @@ def main() -> None:
                 "requests_per_s": one.point.requests_per_s,
                 "simulated": one.simulated,
                 "real": one.real,
+                "simulated_at_its_costs": one.retold,
             }
             for one in confirmed
         ]
@@ -103,17 +105,6 @@ def read_costs(path: Path) -> Calibration | None:
         return None
     fields = json.loads(path.read_text())
     return Calibration(StepCosts(**fields.pop("costs")), **fields)
-
-
-def setup_of(measured: Calibration, switch_steps: float) -> Setup:
-    return Setup(
-        measured.costs,
-        blob_bytes=measured.blob_bytes,
-        kv_token_bytes=KV_TOKEN_BYTES,
-        kv_bytes=_KV_BYTES,
-        switch_steps=switch_steps,
-        loop_s=measured.loop_s,
-    )
 
 
 if __name__ == "__main__":

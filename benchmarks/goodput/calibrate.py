@@ -1,4 +1,8 @@
-"""What a step costs on this machine, as a worker runs it under load: measured, and fitted as StepCosts."""
+"""What a step costs on this machine, as a worker runs it under load: measured, and fitted as StepCosts.
+
+Steps beside copies, and of models whose weights have left the processor's caches, take longer. So a worker whose
+weights stay only says how fast the link is to be; then one that shares memory for few, as measured later, is watched.
+"""
 
 import statistics
 import time
@@ -9,20 +13,27 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from msgspec.structs import replace
 
 from benchmarks import bare_worker
-from benchmarks.goodput.copies import DTYPE
-from benchmarks.goodput.real_run import replay
+from benchmarks.goodput.copies import DTYPE, KV_TOKEN_BYTES
+from benchmarks.goodput.real_run import replay, worker_config
 from gpu_worker.execution.executor import Executor, StepPart
 from gpu_worker.execution.streaming import Stream
 from gpu_worker.scheduling.costs import StepCosts, StepShape, step_shape
 from shared.catalogue import PLAIN_LAYOUT, open_catalogue, read_manifest
 from shared.config import Config, ModelSource, WorkerConfig
 from shared.slo import Slo
+from simulator.goodput import find_goodput
+from simulator.run import Window
+from simulator.setup import Setup
 from simulator.workload import Workload, zipf_shares
 
-_RATES: Final = (2.0, 20.0, 80.0)  # requests/s: small batches, and such as loaded workers have
-_NUM_MODELS: Final = 3
+_FIRST_RATES: Final = (2.0, 20.0)  # requests/s
+_LOADS: Final = (0.25, 0.5, 0.75, 1.0, 1.1)  # of the goodput, as it looks then
+_WINDOW: Final = Window(5.0, 15.0)
+_SEED: Final = 0
+_NUM_STAYING: Final = 3
 _MAX_LOOP_S: Final = 0.01  # between two steps; if it is more the worker had nothing to do
 
 
@@ -47,32 +58,60 @@ class Steps:
 @dataclass(frozen=True, slots=True)
 class Calibration:
     costs: StepCosts
-    loop_s: float  # median, from one step to the next
+    loop_s: float  # mean, from one step to the next
     num_steps: int
     median_error: float  # of the fit, relative
     blob_bytes: int  # of each model's weights
 
 
 async def calibrate(
-    sources: Sequence[ModelSource], cache_dir: Path, kv_bytes: int, seconds: float, num_threads: int
+    sources: Sequence[ModelSource],
+    cache_dir: Path,
+    kv_bytes: int,
+    seconds: float,
+    num_threads: int,
+    switch_steps: float,
 ) -> Calibration:
-    """On a worker whose weights stay where they are, `seconds` at each of several loads."""
-    config = Config(
-        models=tuple(sources[:_NUM_MODELS]),
+    """On both workers, `seconds` at each of several loads."""
+    staying = Config(
+        models=tuple(sources[:_NUM_STAYING]),
         cache_dir=cache_dir,
         worker=WorkerConfig(dtype=DTYPE, kv_memory_bytes=kv_bytes, prefix_cache=False, num_threads=num_threads),
         log_level="warning",
     )
+    steps = await _watched(staying, _FIRST_RATES, seconds)
+    setup = setup_of(fitted(steps, _blob_bytes(staying)), kv_bytes, switch_steps)
+    models = tuple(sources[: setup.num_models])
+    sharing = replace(staying, models=models, worker=worker_config(setup, "deadline", num_threads))
+    goodput = find_goodput("deadline", setup, _WINDOW, (_SEED,), precision=0.1).requests_per_s
+    rates = [load * goodput for load in _LOADS]
+    return fitted(await _watched(sharing, rates, seconds), setup.blob_bytes)
+
+
+def setup_of(measured: Calibration, kv_bytes: int, switch_steps: float) -> Setup:
+    return Setup(
+        measured.costs,
+        blob_bytes=measured.blob_bytes,
+        kv_token_bytes=KV_TOKEN_BYTES,
+        kv_bytes=kv_bytes,
+        switch_steps=switch_steps,
+        loop_s=measured.loop_s,
+    )
+
+
+async def _watched(config: Config, rates: Sequence[float], seconds: float) -> Steps:
     async with bare_worker.running(config) as worker:
-        with _watching() as steps:
-            for rate in _RATES:
-                workload = Workload(zipf_shares(_NUM_MODELS, 0.0), rate, Slo())
-                await replay(worker, workload.requests(seconds, seed=0), seconds)
+        with watching() as steps:
+            for rate in rates:
+                workload = Workload(zipf_shares(len(config.models), 0.0), rate, Slo())
+                await replay(worker, workload.requests(seconds, _SEED), seconds)
+    return steps
+
+
+def fitted(steps: Steps, blob_bytes: int) -> Calibration:
     costs = fit(steps.shapes, steps.seconds)
     errors = [abs(costs.step_s(shape) / s - 1) for shape, s in zip(steps.shapes, steps.seconds, strict=True)]
-    return Calibration(
-        costs, statistics.median(steps.gaps_s), len(steps.shapes), statistics.median(errors), _blob_bytes(config)
-    )
+    return Calibration(costs, statistics.mean(steps.gaps_s), len(steps.shapes), statistics.median(errors), blob_bytes)
 
 
 def _blob_bytes(config: Config) -> int:
@@ -110,14 +149,15 @@ def _non_negative(columns: "np.ndarray[tuple[int, int], np.dtype[np.float64]]") 
 
 
 @contextmanager
-def _watching() -> Iterator[Steps]:
+def watching() -> Iterator[Steps]:
     steps, step = Steps(), Executor.step
 
     def timed(self: Executor, parts: Sequence[StepPart], stream: Stream | None = None) -> list[int | None]:
         began_at_s = time.perf_counter()
         tokens = step(self, parts, stream)
-        shape = step_shape((part.span.num_new, part.span.start) for part in parts)
-        steps.add(shape, began_at_s, time.perf_counter())
+        if stream is None:  # else it waited for weights
+            shape = step_shape((part.span.num_new, part.span.start) for part in parts)
+            steps.add(shape, began_at_s, time.perf_counter())
         return tokens
 
     Executor.step = timed  # type: ignore[method-assign]

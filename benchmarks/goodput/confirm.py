@@ -7,6 +7,7 @@ from typing import Final, cast
 
 import msgspec
 
+from benchmarks.goodput.calibrate import Calibration, fitted, watching
 from benchmarks.goodput.curves import Case
 from benchmarks.goodput.progress import Progress
 from benchmarks.goodput.real_run import measure
@@ -30,12 +31,13 @@ class Point:
 @dataclass(frozen=True, slots=True)
 class Confirmed:
     point: Point
-    simulated: float
+    simulated: float  # at the costs measured before all runs
     real: float
+    retold: float  # simulated at the costs that the real run's own steps had: machines change by the minute
 
     @property
     def difference(self) -> float:
-        return self.real - self.simulated
+        return self.real - self.retold
 
 
 def points(cases: Sequence[Case], found: Mapping[tuple[str, str], Goodput]) -> list[Point]:
@@ -61,15 +63,21 @@ async def confirm(
         setup, rate = point.case.setup, point.requests_per_s
         simulated = simulate_policy(point.policy, setup, rate, window, seed).attainment
         key = f"real {point.policy} {setup} {rate:.6g} {window} {seed} {num_threads}"
-        if (real := progress.get(key)) is None:
+        if (known := progress.get(key)) is None:
             models = sources[: setup.num_models]
             policy = cast(PolicyName, point.policy)
-            result = await measure(setup, policy, rate, window, seed, models, cache_dir, num_threads)
-            progress.put(key, real := msgspec.to_builtins(result))
-        confirmed.append(result_of := Confirmed(point, simulated.share, real["share"]))
+            with watching() as steps:
+                result = await measure(setup, policy, rate, window, seed, models, cache_dir, num_threads)
+            known = {"real": msgspec.to_builtins(result), "costs": msgspec.to_builtins(fitted(steps, setup.blob_bytes))}
+            progress.put(key, known)
+        seen = msgspec.convert(known["costs"], Calibration)
+        then = setup.at_costs(seen.costs, seen.loop_s)
+        retold = simulate_policy(point.policy, then, rate, window, seed).attainment
+        one = Confirmed(point, simulated.share, known["real"]["share"], retold.share)
+        confirmed.append(one)
         print(
             f"{number}/{len(points)} {point.case.name}, {point.policy} at {rate:.1f} requests/s: "
-            f"simulated {simulated.share:.1%}, real {result_of.real:.1%}",
+            f"simulated {one.simulated:.1%}, real {one.real:.1%}, simulated at its costs {one.retold:.1%}",
             flush=True,
         )
     return confirmed

@@ -64,13 +64,24 @@ def confirmed_paragraphs(confirmed: Sequence[Confirmed]) -> list[str]:
             f"{one.point.requests_per_s:.1f}",
             f"{one.simulated:.1%}",
             f"{one.real:.1%}",
+            f"{one.retold:.1%}",
             f"{one.difference * 100:+.1f} points ({'met' if abs(one.difference) <= _MAX_DIFFERENCE else 'missed'})",
         ]
         for one in confirmed
     ]
-    header = ["case", "policy", "requests/s", "simulated", "real", f"bar: {_MAX_DIFFERENCE * 100:.0f} points"]
+    header = [
+        "case",
+        "policy",
+        "requests/s",
+        "simulated",
+        "real",
+        "simulated at its costs",
+        f"bar: {_MAX_DIFFERENCE * 100:.0f} points",
+    ]
     return [
         "## On a real worker",
-        "The same requests in both; on time is what a client on the bus got on time.",
+        "The same requests in all three; on time is what a client on the bus got on time. Near the goodput, steps that "
+        "take 5 % longer can cost 10 points, and a machine's pace wanders by as much. So each real run is also "
+        "simulated at the costs that its own steps had, and that is what the bar is for.",
         table(header, rows),
     ]
