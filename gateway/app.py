@@ -17,8 +17,8 @@ from gateway.attainment import Attainment
 from gateway.bus_front import BusFront
 from gateway.cluster import Cluster
 from gateway.http import server
-from gateway.http.generate import GenerateRoutes
 from gateway.http.metrics import MetricsRoutes
+from gateway.http.openai.routes import GenerateRoutes
 from gateway.http.status import StatusRoutes
 from gateway.ledger import Ledger
 from gateway.metrics import GatewayMetrics, watch

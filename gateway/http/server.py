@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway.http import errors
-from gateway.http.generate import GenerateRoutes
+from gateway.http.openai.routes import GenerateRoutes
 from gateway.http.status import StatusRoutes
 from shared.config import GatewayConfig
 from shared.errors import ConfigError

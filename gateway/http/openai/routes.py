@@ -8,16 +8,14 @@ from aiohttp import web
 
 from gateway.choice import Delta
 from gateway.http import errors, slo_headers
+from gateway.http.bodies import parse
 from gateway.http.errors import REQUEST_ID
 from gateway.http.events import DONE, EventStream
-from gateway.http.requests import (
-    ChatRequest,
-    CompletionRequest,
-    chat_decoder,
-    completion_decoder,
-    parse,
-)
-from gateway.http.responses import ChatFormat, Format, TextFormat
+from gateway.http.openai.chat import ChatRequest, chat_decoder
+from gateway.http.openai.chat_response import ChatFormat
+from gateway.http.openai.completion_response import TextFormat
+from gateway.http.openai.completions import CompletionRequest, completion_decoder
+from gateway.http.openai.response import Format
 from gateway.pipeline import Call, Generation, Pipeline
 from shared.config import GatewayConfig
 from shared.errors import RequestError

@@ -1,0 +1,28 @@
+"""JSON bodies of requests, decoded or refused."""
+
+import re
+from typing import Final, TypeVar
+
+import msgspec
+
+from gateway.params import invalid
+
+_MAX_MESSAGE_CHARS: Final = 300
+_MISSING: Final = re.compile(r"missing required field `(\w+)`")
+
+T = TypeVar("T")
+
+
+def parse(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """Raises RequestError."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:  # well-formed, of a wrong type
+        message, _, path = str(error).partition(" - at `$")
+        missing = _MISSING.search(message)
+        names = [path.rstrip("`").removeprefix("."), missing.group(1) if missing else ""]
+        raise invalid(str(error)[:_MAX_MESSAGE_CHARS], ".".join(filter(None, names)) or None) from None
+    except RecursionError:
+        raise invalid("The body is nested too deeply.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise invalid(f"The body is not valid JSON: {error}"[:_MAX_MESSAGE_CHARS]) from None

@@ -1,0 +1,59 @@
+"""POST /v1/chat/completions: the request."""
+
+from typing import Final
+
+import msgspec
+
+from gateway.http.openai.fields import GenerateRequest, supported
+from gateway.params import invalid
+from gateway.pipeline import Call, Chat
+from shared.ids import ModelName
+from shared.messages import ChatMessage
+
+
+class ContentPart(msgspec.Struct, frozen=True):
+    type: str
+    text: str | None = None
+
+
+class RequestMessage(msgspec.Struct, frozen=True):
+    role: str
+    content: str | list[ContentPart] | None = None
+
+
+class ChatRequest(GenerateRequest, frozen=True, kw_only=True):
+    messages: list[RequestMessage]
+    max_completion_tokens: int | None = None
+    # not supported yet, unless they ask for nothing
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    tools: list[msgspec.Raw] | None = None
+    functions: list[msgspec.Raw] | None = None
+
+    def check_supported(self) -> None:
+        super().check_supported()
+        supported("logprobs", not self.logprobs)
+        supported("top_logprobs", not self.top_logprobs)
+        supported("tools", not self.tools)
+        supported("functions", not self.functions)
+
+    def call(self, call_id: str, arrived_at_s: float) -> Call:
+        """Raises RequestError."""
+        self.check_supported()
+        if not self.messages:
+            raise invalid("messages must not be empty.", "messages")
+        messages = tuple(ChatMessage(m.role, _content(m, index)) for index, m in enumerate(self.messages))
+        max_tokens = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+        return Call(call_id, ModelName(self.model), (Chat(messages),), self.params(max_tokens), arrived_at_s)
+
+
+chat_decoder: Final = msgspec.json.Decoder(ChatRequest)
+
+
+def _content(message: RequestMessage, index: int) -> str:
+    if not isinstance(message.content, list):
+        return message.content or ""
+    for part in message.content:
+        if part.type != "text" or part.text is None:
+            raise invalid("Only content parts of type text are supported.", f"messages[{index}].content")
+    return "\n".join(part.text or "" for part in message.content)

@@ -1,0 +1,52 @@
+"""POST /v1/completions: the request."""
+
+from typing import Final
+
+import msgspec
+
+from gateway.http.openai.fields import GenerateRequest, supported
+from gateway.params import invalid
+from gateway.pipeline import Call, Prompt, Text, Tokens
+from shared.ids import ModelName
+
+
+class CompletionRequest(GenerateRequest, frozen=True, kw_only=True):
+    prompt: str | list[int | str | list[int]]
+    # not supported yet, unless they ask for nothing
+    logprobs: int | None = None
+    echo: bool | None = None
+    best_of: int | None = None
+    suffix: str | None = None
+
+    def check_supported(self) -> None:
+        super().check_supported()
+        supported("logprobs", self.logprobs is None)
+        supported("echo", not self.echo)
+        supported("best_of", self.best_of in (None, 1))
+        supported("suffix", not self.suffix)
+
+    def call(self, call_id: str, arrived_at_s: float) -> Call:
+        """Raises RequestError."""
+        self.check_supported()
+        return Call(call_id, ModelName(self.model), _prompts(self.prompt), self.params(self.max_tokens), arrived_at_s)
+
+
+completion_decoder: Final = msgspec.json.Decoder(CompletionRequest)
+
+
+def _prompts(prompt: str | list[int | str | list[int]]) -> tuple[Prompt, ...]:
+    """A text, token ids, or a list of either."""
+    if isinstance(prompt, str):
+        return (Text(prompt),)
+    if not prompt:
+        raise invalid("The prompt is empty.", "prompt")
+    if isinstance(prompt[0], int):
+        return (_tokens(prompt),)
+    return tuple(Text(item) if isinstance(item, str) else _tokens(item) for item in prompt)
+
+
+def _tokens(items: int | list[int] | list[int | str | list[int]]) -> Tokens:
+    token_ids = tuple(item for item in items if isinstance(item, int)) if isinstance(items, list) else ()
+    if not isinstance(items, list) or len(token_ids) != len(items):
+        raise invalid("prompt must be a text, a list of token ids, or a list of either.", "prompt")
+    return Tokens(token_ids)

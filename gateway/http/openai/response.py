@@ -1,0 +1,95 @@
+"""What the bodies of both routes' responses have in common."""
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from gateway.choice import Delta
+from gateway.pipeline import Generation
+
+TokenIds = tuple[int, ...] | UnsetType  # only with return_token_ids
+_encoder: Final = msgspec.json.Encoder()
+
+
+class PromptTokensDetails(msgspec.Struct, frozen=True):
+    cached_tokens: int
+
+
+class Usage(msgspec.Struct, frozen=True):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+
+
+class Response(msgspec.Struct, frozen=True):
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: Sequence[msgspec.Struct]
+    usage: Usage | UnsetType | None = UNSET
+    prompt_token_ids: TokenIds = UNSET  # of a chat; a completion has them in its choices
+
+
+class Format(Protocol):
+    """The bodies of one response."""
+
+    def opening(self, generation: Generation) -> list[bytes]:
+        """Chunks before the first delta."""
+
+    def shows(self, delta: Delta) -> bool:
+        """Whether the delta makes a chunk at all."""
+
+    def chunk(self, delta: Delta, generation: Generation) -> bytes: ...
+
+    def usage(self, generation: Generation) -> bytes:
+        """The last chunk, with stream_options.include_usage."""
+
+    def whole(self, generation: Generation, parts: list[Delta]) -> bytes:
+        """`parts` has one delta per choice, from its first to its last token."""
+
+
+class Head:
+    """What all bodies of a response repeat."""
+
+    kind: str
+    chunk_kind: str
+
+    def __init__(self, call_id: str, created: int, model: str, include_usage: bool, return_token_ids: bool) -> None:
+        self._call_id = call_id
+        self._created = created
+        self._model = model
+        self._include_usage = include_usage
+        self._return_token_ids = return_token_ids
+
+    def shows(self, delta: Delta) -> bool:
+        return bool(delta.text or delta.finish_reason or self._return_token_ids)
+
+    def usage(self, generation: Generation) -> bytes:
+        return self.encode(self.chunk_kind, [], usage_of(generation))
+
+    def encode_chunk(self, choices: Sequence[msgspec.Struct], prompt_token_ids: TokenIds = UNSET) -> bytes:
+        return self.encode(self.chunk_kind, choices, None if self._include_usage else UNSET, prompt_token_ids)
+
+    def encode(
+        self,
+        kind: str,
+        choices: Sequence[msgspec.Struct],
+        usage: Usage | UnsetType | None,
+        prompt_token_ids: TokenIds = UNSET,
+    ) -> bytes:
+        return _encoder.encode(
+            Response(self._call_id, kind, self._created, self._model, choices, usage, prompt_token_ids)
+        )
+
+    def shown(self, token_ids: tuple[int, ...]) -> TokenIds:
+        return token_ids if self._return_token_ids else UNSET
+
+
+def usage_of(generation: Generation) -> Usage:
+    num_prompt, num_output = generation.num_prompt_tokens, generation.num_output_tokens
+    cached = PromptTokensDetails(generation.num_cached_tokens)
+    return Usage(num_prompt, num_output, num_prompt + num_output, cached)
