@@ -25,6 +25,7 @@ from gateway.metrics import GatewayMetrics, watch
 from gateway.models import Models
 from gateway.owner import Owner
 from gateway.pipeline import Pipeline
+from gateway.prompts import Prompts
 from gateway.text.pool import TextPool
 from shared.bus import Bus
 from shared.catalogue import open_catalogue
@@ -72,7 +73,8 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     for name in levels.without_model(catalogue):
         _log.warning("slo.models: there is no model %r yet", name)
     owner = Owner(owner_id, bus, ledger, cluster, clock, metrics.finished, models.ready)
-    pipeline = Pipeline(owner, models, texts, levels, attainment, metrics, settings.max_requests, clock)
+    prompts = Prompts(texts)
+    pipeline = Pipeline(owner, models, prompts, levels, attainment, metrics, settings.max_requests, clock)
     bus_front = BusFront(owner_id, bus, pipeline, settings.max_requests, clock)
     status = StatusRoutes(models, levels, attainment, cluster, bus, clock)
     http = server.build(settings, GenerateRoutes(pipeline, settings, clock), status)

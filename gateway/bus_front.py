@@ -8,7 +8,8 @@ from typing import Final
 
 from gateway.choice import Delta
 from gateway.params import invalid
-from gateway.pipeline import Call, Chat, Generation, Pipeline, Prompt, Text, Tokens
+from gateway.pipeline import Call, Generation, Pipeline
+from gateway.prompts import Chat, Prompt, Text, Tokens
 from shared import subjects
 from shared.bus import Bus
 from shared.errors import BusError, ErrorCode, RequestError

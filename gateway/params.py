@@ -103,10 +103,9 @@ def context_exceeded(context_length: int, num_prompt_tokens: int, max_tokens: in
     )
 
 
-def check_token_ids(token_ids: tuple[int, ...], vocab_size: int) -> None:
-    for token_id in token_ids:
-        if not 0 <= token_id < vocab_size:
-            raise invalid(f"Token ids must be from 0 to {vocab_size - 1}.", "prompt")
+def check_token_ids(token_ids: tuple[int, ...], vocab_size: int, param: str = "prompt") -> None:
+    if token_ids and not (min(token_ids) >= 0 and max(token_ids) < vocab_size):
+        raise invalid(f"Token ids must be from 0 to {vocab_size - 1}.", param)
 
 
 def _or(value: _T | None, default: _T) -> _T:

@@ -11,34 +11,15 @@ from gateway.attainment import Attainment, DeadlineMeter
 from gateway.choice import Choice, Delta
 from gateway.detokenize import NUM_CONTEXT_TOKENS
 from gateway.metrics import GatewayMetrics
-from gateway.models import Model, Models
+from gateway.models import Models
 from gateway.owner import Owner
-from gateway.text.jobs import TooLong
-from gateway.text.pool import TextPool
+from gateway.prompts import Chat, Prompt, Prompts
 from shared.errors import ErrorCode, RequestError
 from shared.ids import ModelName, RequestId
 from shared.levels import Levels
-from shared.messages import ChatMessage, GenerationParams
+from shared.messages import GenerationParams
 
 MAX_PROMPTS: Final = 64  # of one request
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    token_ids: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Chat:
-    messages: tuple[ChatMessage, ...]
-
-
-Prompt = Text | Tokens | Chat
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +78,7 @@ class Pipeline:
         self,
         owner: Owner,
         models: Models,
-        texts: TextPool,
+        prompts: Prompts,
         levels: Levels,
         attainment: Attainment,
         metrics: GatewayMetrics,
@@ -106,7 +87,7 @@ class Pipeline:
     ) -> None:
         self._owner = owner
         self._models = models
-        self._texts = texts
+        self._prompts = prompts
         self._levels = levels
         self._attainment = attainment
         self._metrics = metrics
@@ -168,7 +149,7 @@ class Pipeline:
         model = self._models.get(call.model)
         checks.check(call.params)
         context_length = self._models.context_length(model)
-        prompts = [await self._tokenize(model, prompt, context_length) for prompt in call.prompts]
+        prompts = [await self._prompts.token_ids(model, prompt, context_length) for prompt in call.prompts]
         samplings = [
             checks.complete(
                 call.params,
@@ -193,40 +174,6 @@ class Pipeline:
                 Choice(index, sequence, model.vocabulary, context, stops, self._owner, meter, self._clock, times)
             )
         return Generation(choices, wake)
-
-    async def _tokenize(self, model: Model, prompt: Prompt, context_length: int) -> tuple[int, ...]:
-        match prompt:
-            case Tokens(token_ids):
-                checks.check_token_ids(token_ids, model.card.vocab_size)
-                if len(token_ids) >= context_length:
-                    raise checks.context_exceeded(context_length, len(token_ids))
-            case Text(text):
-                if not text:
-                    raise checks.invalid("The prompt is empty.", "prompt")
-                token_ids = await self._encode(model, text, context_length, add_special_tokens=True)
-            case Chat(messages):
-                if not model.card.has_chat_template:
-                    raise RequestError(
-                        ErrorCode.NO_CHAT_TEMPLATE,
-                        f"The model {model.name!r} has no chat template; use /v1/completions instead.",
-                        param="messages",
-                    )
-                text = await self._texts.render(model.folder, messages)
-                token_ids = await self._encode(model, text, context_length, add_special_tokens=False)
-        if not token_ids:
-            raise checks.invalid("The prompt is empty.", "messages" if isinstance(prompt, Chat) else "prompt")
-        return token_ids
-
-    async def _encode(
-        self, model: Model, text: str, context_length: int, *, add_special_tokens: bool
-    ) -> tuple[int, ...]:
-        """A rendered chat has its special tokens as text already."""
-        encoded = await self._texts.encode(
-            model.folder, text, add_special_tokens=add_special_tokens, max_tokens=context_length - 1
-        )
-        if isinstance(encoded, TooLong):
-            raise checks.context_exceeded(context_length, encoded.num_tokens)
-        return encoded
 
 
 def stopping() -> RequestError:

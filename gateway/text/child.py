@@ -12,6 +12,8 @@ from tokenizers import Tokenizer
 
 from gateway.text.jobs import (
     HEADER_BYTES,
+    Decode,
+    Decoded,
     Encode,
     Encoded,
     Failed,
@@ -64,6 +66,8 @@ def _perform(job: Job, tokenizer) -> Result:  # type: ignore[no-untyped-def]  # 
             return Rendered(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
         if isinstance(job, Spell):
             return spell(tokenizer.backend_tokenizer)
+        if isinstance(job, Decode):
+            return Decoded(tokenizer.backend_tokenizer.decode(list(job.token_ids), skip_special_tokens=False))
         return _encode(job, tokenizer)
     except Exception as error:
         what = "The tokens can't be listed" if isinstance(job, Spell) else "The text can't be tokenized"
@@ -76,7 +80,9 @@ def _encode(job: Encode, tokenizer) -> Result:  # type: ignore[no-untyped-def]
         job.text, add_special_tokens=job.add_special_tokens, return_attention_mask=False, verbose=False
     )
     token_ids = encoding["input_ids"]
-    return Encoded(tuple(token_ids)) if len(token_ids) <= job.max_tokens else TooLong(len(token_ids))
+    if len(token_ids) > job.max_tokens:
+        return TooLong(len(token_ids))
+    return Encoded(tuple(token_ids), tuple(tokenizer.convert_ids_to_tokens(token_ids)) if job.with_tokens else ())
 
 
 def spell(tokenizer: Tokenizer) -> Spelled:

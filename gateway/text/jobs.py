@@ -1,6 +1,6 @@
 """What the gateway and its text processes say to each other over pipes: length-prefixed msgpack.
 
-gateway --Job--> process --Loaded, then Rendered | Encoded | TooLong | Spelled | Failed--> gateway
+gateway --Job--> process --Loaded, then Rendered | Encoded | TooLong | Decoded | Spelled | Failed--> gateway
 """
 
 from typing import Final
@@ -26,6 +26,12 @@ class Encode(_Tagged, frozen=True):
     text: str
     add_special_tokens: bool
     max_tokens: int
+    with_tokens: bool = False
+
+
+class Decode(_Tagged, frozen=True):
+    folder: str
+    token_ids: tuple[int, ...]
 
 
 class Spell(_Tagged, frozen=True):
@@ -42,6 +48,11 @@ class Rendered(_Tagged, frozen=True):
 
 class Encoded(_Tagged, frozen=True):
     token_ids: tuple[int, ...]
+    tokens: tuple[str, ...] = ()  # with_tokens: as the tokenizer writes them
+
+
+class Decoded(_Tagged, frozen=True):
+    text: str  # with the special tokens
 
 
 class TooLong(_Tagged, frozen=True):
@@ -61,8 +72,8 @@ class Failed(_Tagged, frozen=True):
     message: str  # for the client
 
 
-Job = Render | Encode | Spell
-Result = Rendered | Encoded | TooLong | Spelled | Failed
+Job = Render | Encode | Decode | Spell
+Result = Rendered | Encoded | TooLong | Decoded | Spelled | Failed
 Reply = Loaded | Result
 
 job_decoder: Final = msgspec.msgpack.Decoder(Job)

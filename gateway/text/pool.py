@@ -8,7 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.text.jobs import Encode, Encoded, Failed, Job, Render, Rendered, Result, Spell, Spelled, TooLong
+from gateway.text.jobs import (
+    Decode,
+    Decoded,
+    Encode,
+    Encoded,
+    Failed,
+    Job,
+    Render,
+    Rendered,
+    Result,
+    Spell,
+    Spelled,
+    TooLong,
+)
 from gateway.text.process import ProcessEnded, TextProcess
 from shared.errors import ErrorCode, RequestError
 from shared.messages import ChatMessage
@@ -51,13 +64,19 @@ class TextPool:
         return result.text
 
     async def encode(
-        self, folder: Path, text: str, *, add_special_tokens: bool, max_tokens: int
-    ) -> tuple[int, ...] | TooLong:
+        self, folder: Path, text: str, *, add_special_tokens: bool, max_tokens: int, with_tokens: bool = False
+    ) -> Encoded | TooLong:
         """Token ids, or how many there would be if more than `max_tokens`. Raises RequestError."""
-        job = Encode(str(folder), text, add_special_tokens, max_tokens)
+        job = Encode(str(folder), text, add_special_tokens, max_tokens, with_tokens)
         result = await self._perform(job, _ENCODE_TIMEOUT_S, "prompt")
         assert isinstance(result, Encoded | TooLong)
-        return result.token_ids if isinstance(result, Encoded) else result
+        return result
+
+    async def decode(self, folder: Path, token_ids: tuple[int, ...]) -> str:
+        """The text, special tokens and all. Raises RequestError."""
+        result = await self._perform(Decode(str(folder), token_ids), _ENCODE_TIMEOUT_S, "tokens")
+        assert isinstance(result, Decoded)
+        return result.text
 
     async def spell(self, folder: Path) -> Spelled:
         """The model's tokens. Raises RequestError."""

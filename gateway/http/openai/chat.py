@@ -6,7 +6,8 @@ import msgspec
 
 from gateway.http.openai.fields import GenerateRequest, supported
 from gateway.params import invalid
-from gateway.pipeline import Call, Chat
+from gateway.pipeline import Call
+from gateway.prompts import Chat
 from shared.ids import ModelName
 from shared.messages import ChatMessage
 

@@ -6,7 +6,8 @@ import msgspec
 
 from gateway.http.openai.fields import GenerateRequest, supported
 from gateway.params import invalid
-from gateway.pipeline import Call, Prompt, Text, Tokens
+from gateway.pipeline import Call
+from gateway.prompts import Prompt, Text, Tokens
 from shared.ids import ModelName
 
 
