@@ -122,7 +122,10 @@ def _blob_bytes(config: Config) -> int:
 
 
 def fit(shapes: Sequence[StepShape], seconds: Sequence[float]) -> StepCosts:
-    """Least squares of relative errors, without negative coefficients; twice, the second time without outliers."""
+    """Least squares of relative errors, without negative coefficients; twice, the second time without outliers.
+
+    Scaled so that all steps together take what they took: relative errors and left out outliers pull below that.
+    """
     columns = np.array([(1.0, s.num_prefill_tokens, s.num_prefill_pairs, *s[:2]) for s in shapes])
     times = np.array(seconds)
     kept = np.ones(len(times), dtype=bool)
@@ -131,6 +134,7 @@ def fit(shapes: Sequence[StepShape], seconds: Sequence[float]) -> StepCosts:
         coefficients = _non_negative(columns[kept] / times[kept, None])
         errors = np.abs(columns @ coefficients / times - 1)
         kept = errors <= max(4 * float(np.median(errors)), 1e-9)
+    coefficients *= times.sum() / (columns @ coefficients).sum()
     return StepCosts(*(float(value) for value in coefficients))
 
 

