@@ -20,6 +20,7 @@ from gateway.http import server
 from gateway.http.metrics import MetricsRoutes
 from gateway.http.openai.routes import GenerateRoutes
 from gateway.http.status import StatusRoutes
+from gateway.http.tokenize import TokenizeRoutes
 from gateway.ledger import Ledger
 from gateway.metrics import GatewayMetrics, watch
 from gateway.models import Models
@@ -78,6 +79,7 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     bus_front = BusFront(owner_id, bus, pipeline, settings.max_requests, clock)
     status = StatusRoutes(models, levels, attainment, cluster, bus, clock)
     http = server.build(settings, GenerateRoutes(pipeline, settings, clock), status)
+    TokenizeRoutes(models, prompts).add_to(http)
     MetricsRoutes(registry, metrics, cluster).add_to(http)
     watch(
         registry, bus, lambda: pipeline.num_open, lambda: owner.num_submitting, lambda: ledger.num_waiting, attainment

@@ -1,9 +1,10 @@
-"""JSON bodies of requests, decoded or refused."""
+"""JSON bodies: requests' decoded or refused, responses' encoded."""
 
 import re
 from typing import Final, TypeVar
 
 import msgspec
+from aiohttp import web
 
 from gateway.params import invalid
 
@@ -26,3 +27,7 @@ def parse(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise invalid("The body is nested too deeply.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise invalid(f"The body is not valid JSON: {error}"[:_MAX_MESSAGE_CHARS]) from None
+
+
+def json_response(body: msgspec.Struct, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(body), status=status, content_type="application/json")

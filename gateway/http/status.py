@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from gateway.attainment import Attainment
 from gateway.cluster import Cluster, ModelState
+from gateway.http.bodies import json_response
 from gateway.models import ModelInfo, Models
 from shared.bus import Bus
 from shared.ids import ModelName
@@ -65,7 +66,7 @@ class StatusRoutes:
         self._started = int(time.time())  # Unix time
 
     async def health(self, request: web.Request) -> web.Response:
-        return _json(Health("alive"))
+        return json_response(Health("alive"))
 
     async def ready(self, request: web.Request) -> web.Response:
         """Whether a request would be served."""
@@ -74,16 +75,16 @@ class StatusRoutes:
         else:
             reason = self._cluster.not_ready(self._clock())
         if not reason:
-            return _json(Health("ready"))
-        response = _json(Health("not ready", reason), status=503)
+            return json_response(Health("ready"))
+        response = json_response(Health("not ready", reason), status=503)
         response.headers["Retry-After"] = "1"
         return response
 
     async def models(self, request: web.Request) -> web.Response:
-        return _json(ModelList([self._object(info) for info in self._models.all_info()]))
+        return json_response(ModelList([self._object(info) for info in self._models.all_info()]))
 
     async def model(self, request: web.Request) -> web.Response:
-        return _json(self._object(self._models.info(ModelName(request.match_info["model"]))))
+        return json_response(self._object(self._models.info(ModelName(request.match_info["model"]))))
 
     def _object(self, info: ModelInfo) -> ModelObject:
         level = self._levels[info.name]
@@ -98,7 +99,3 @@ class StatusRoutes:
             reason=info.reason or UNSET,
             progress=UNSET if info.progress is None else info.progress,
         )
-
-
-def _json(body: msgspec.Struct, status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(body), status=status, content_type="application/json")

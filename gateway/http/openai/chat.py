@@ -41,14 +41,18 @@ class ChatRequest(GenerateRequest, frozen=True, kw_only=True):
     def call(self, call_id: str, arrived_at_s: float) -> Call:
         """Raises RequestError."""
         self.check_supported()
-        if not self.messages:
-            raise invalid("messages must not be empty.", "messages")
-        messages = tuple(ChatMessage(m.role, _content(m, index)) for index, m in enumerate(self.messages))
         max_tokens = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
-        return Call(call_id, ModelName(self.model), (Chat(messages),), self.params(max_tokens), arrived_at_s)
+        return Call(call_id, ModelName(self.model), (chat_of(self.messages),), self.params(max_tokens), arrived_at_s)
 
 
 chat_decoder: Final = msgspec.json.Decoder(ChatRequest)
+
+
+def chat_of(messages: list[RequestMessage]) -> Chat:
+    """Raises RequestError."""
+    if not messages:
+        raise invalid("messages must not be empty.", "messages")
+    return Chat(tuple(ChatMessage(message.role, _content(message, index)) for index, message in enumerate(messages)))
 
 
 def _content(message: RequestMessage, index: int) -> str:
