@@ -65,6 +65,11 @@ class Choice:
         """Of the prompt, as its worker said with the first tokens."""
         return self._sequence.num_cached_tokens
 
+    @property
+    def stop_string(self) -> str | None:
+        """The one that ended it, if one did."""
+        return self._stops.found
+
     def take(self) -> Delta | None:
         """What is new since the last call. Raises RequestError when the sequence failed."""
         if self.finish_reason:

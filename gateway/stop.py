@@ -12,6 +12,7 @@ class StopStrings:
         self._stops = stops
         self._max_held = max((len(stop) for stop in stops), default=1) - 1
         self._held = ""
+        self.found: str | None = None  # the one that cut the text
 
     @property
     def num_held(self) -> int:
@@ -23,7 +24,8 @@ class StopStrings:
         text = self._held + piece
         found = [(start + len(stop), start) for stop in self._stops if (start := text.find(stop)) >= 0]
         if found:
-            _, start = min(found)
+            end, start = min(found)
+            self.found = text[start:end]
             self._held = ""
             return text[:start], True
         cut = self._first_possible_start(text)

@@ -170,3 +170,13 @@ def test_what_was_read_and_not_written_is_late_once_it_is_overdue() -> None:
     assert reading.choice.take()  # and its client is gone
     reading.close(2.6)  # due: 2, 2.5, 3, 3.5
     assert reading.judged == (0, 2)
+
+
+def test_it_says_which_stop_string_ended_it() -> None:
+    token_ids = byte_level().encode("The quick brown fox", add_special_tokens=False).ids
+    reading = Reading("dog", "own")
+    reading.get(1.0, *token_ids)
+    assert (reading.choice.finish_reason, reading.choice.stop_string) == ("stop", "own")
+    by_itself = Reading("dog")
+    by_itself.get(1.0, *token_ids, EOS_ID, ended=Ended("stop"))
+    assert (by_itself.choice.finish_reason, by_itself.choice.stop_string) == ("stop", None)

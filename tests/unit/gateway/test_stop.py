@@ -7,25 +7,27 @@ few = st.text("abc", max_size=12)
 stops = st.lists(st.text("abc", min_size=1, max_size=4), max_size=3).map(tuple)
 
 
-def run(stop_strings: tuple[str, ...], pieces: list[str]) -> tuple[str, bool]:
-    """All that came out, and whether it stopped."""
+def run(stop_strings: tuple[str, ...], pieces: list[str]) -> tuple[str, str | None]:
+    """All that came out, and the stop string that cut it."""
     matcher = StopStrings(stop_strings)
     out = ""
     for piece in pieces:
         text, stopped = matcher.feed(piece)
         out += text
+        assert stopped == (matcher.found is not None)
         if stopped:
-            return out, True
-    return out + matcher.flush(), False
+            return out, matcher.found
+    return out + matcher.flush(), None
 
 
-def expected(stop_strings: tuple[str, ...], text: str) -> tuple[str, bool]:
+def expected(stop_strings: tuple[str, ...], text: str) -> tuple[str, str | None]:
     """The definition: cut where the stop string begins that ends first, the longest of those that end there."""
     for end in range(1, len(text) + 1):
         ending = [stop for stop in stop_strings if text[:end].endswith(stop)]
         if ending:
-            return text[: end - max(map(len, ending))], True
-    return text, False
+            longest = max(ending, key=len)
+            return text[: end - len(longest)], longest
+    return text, None
 
 
 @given(stops, st.lists(few, max_size=6))
@@ -48,7 +50,7 @@ def test_only_a_possible_beginning_is_held_back(stop_strings: tuple[str, ...], p
 
 
 def test_a_stop_string_over_three_tokens() -> None:
-    assert run(("\n\nUser:",), ["Hello\n", "\nUs", "er: hi"]) == ("Hello", True)
+    assert run(("\n\nUser:",), ["Hello\n", "\nUs", "er: hi"]) == ("Hello", "\n\nUser:")
 
 
 def test_a_beginning_that_leads_nowhere_is_passed_on() -> None:
