@@ -1,10 +1,10 @@
-"""Every error that a client can see: one table, one body, one middleware."""
+"""Every error that a client can see: one table, one middleware, OpenAI's body."""
 
 import asyncio
 import logging
 import math
 import traceback
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 from aiohttp import web
@@ -34,12 +34,15 @@ TABLE: Final[dict[ErrorCode, Shown]] = {
     ErrorCode.NO_CHAT_TEMPLATE: Shown(400, "invalid_request_error", "no_chat_template"),
     ErrorCode.MODEL_NOT_FOUND: Shown(404, "invalid_request_error", "model_not_found"),
     ErrorCode.BODY_TOO_LARGE: Shown(413, "invalid_request_error", "body_too_large"),
+    ErrorCode.INVALID_API_KEY: Shown(401, "invalid_request_error", "invalid_api_key"),
+    ErrorCode.PERMISSION_DENIED: Shown(403, "invalid_request_error", "permission_denied"),
+    ErrorCode.RATE_LIMITED: Shown(429, "rate_limit_error", "rate_limit_exceeded"),
     ErrorCode.OVERLOADED: Shown(429, "rate_limit_error", "overloaded"),
     ErrorCode.UNAVAILABLE: Shown(503, "service_unavailable", "unavailable"),
     ErrorCode.CANCELLED: Shown(503, "service_unavailable", "cancelled"),
     ErrorCode.INTERNAL: Shown(500, "server_error", "internal_error"),
 }
-_RETRIED: Final = frozenset({429, 503})  # answers that always say when to come again
+_RETRIED: Final = frozenset({429, 503, 529})  # answers that always say when to come again
 _DEFAULT_RETRY_AFTER_S: Final = 1.0
 
 
@@ -59,35 +62,67 @@ def body_of(error: RequestError) -> bytes:
     return _encode(error.message, shown.type, error.param, shown.code)
 
 
-def response_of(error: RequestError) -> web.Response:
-    status = TABLE[error.code].status
-    response = web.Response(status=status, body=body_of(error), content_type="application/json")
+def json_error(status: int, body: bytes, error: RequestError | None = None) -> web.Response:
+    """With Retry-After where a client may come again."""
+    response = web.Response(status=status, body=body, content_type="application/json")
     if status in _RETRIED:
-        response.headers["Retry-After"] = str(math.ceil(error.retry_after_s or _DEFAULT_RETRY_AFTER_S))
+        after_s = error.retry_after_s if error else None
+        response.headers["Retry-After"] = str(math.ceil(after_s or _DEFAULT_RETRY_AFTER_S))
     return response
 
 
+def response_of(error: RequestError) -> web.Response:
+    return json_error(TABLE[error.code].status, body_of(error), error)
+
+
+class Style(Protocol):
+    """How errors look to clients of some routes."""
+
+    def of_error(self, error: RequestError, request_id: str) -> web.Response: ...
+
+    def of_status(self, status: int, reason: str, request_id: str) -> web.Response:
+        """For what the HTTP server refuses by itself."""
+
+
+class OpenAIStyle:
+    def of_error(self, error: RequestError, request_id: str) -> web.Response:
+        return response_of(error)
+
+    def of_status(self, status: int, reason: str, request_id: str) -> web.Response:
+        kind = "invalid_request_error" if status < 500 else "server_error"
+        return json_error(status, _encode(reason, kind, None, None))
+
+
+# By the beginning of a route's path; what has none looks like OpenAI's.
+STYLES: Final = web.AppKey("styles", dict[str, Style])
+_OPENAI: Final = OpenAIStyle()
 INTERNAL: Final = RequestError(ErrorCode.INTERNAL, "The server failed on this request.")
 
 
 @web.middleware
 async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Gives every request an id, and every failure OpenAI's error body."""
+    """Gives every request an id, and every failure an error body."""
     request[REQUEST_ID] = request_id = _request_id(request)
+    style = _style(request)
     try:
         response = await handler(request)
     except RequestError as error:
-        response = response_of(error)
+        response = style.of_error(error, request_id)
     except web.HTTPException as error:
-        response = _http_response(error)
+        response = _http_response(error, style, request_id)
     except (asyncio.CancelledError, ConnectionError):
         raise  # the client left
     except Exception as error:
         log_failure(request_id, error)
-        response = response_of(INTERNAL)
+        response = style.of_error(INTERNAL, request_id)
     if not response.prepared:
         response.headers["X-Request-Id"] = request_id
     return response
+
+
+def _style(request: web.Request) -> Style:
+    styles = request.app.get(STYLES, {})
+    return next((style for start, style in styles.items() if request.path.startswith(start)), _OPENAI)
 
 
 def log_failure(request_id: str, error: Exception) -> None:
@@ -96,14 +131,12 @@ def log_failure(request_id: str, error: Exception) -> None:
     _log.error("request %s failed: %s\n%s", request_id, type(error).__name__, place)
 
 
-def _http_response(error: web.HTTPException) -> web.Response:
+def _http_response(error: web.HTTPException, style: Style, request_id: str) -> web.Response:
     """aiohttp's own refusals: no such route, no such method, a body over the limit."""
     if isinstance(error, web.HTTPRequestEntityTooLarge):
-        return response_of(RequestError(ErrorCode.BODY_TOO_LARGE, "The request body is too large."))
-    kind = "invalid_request_error" if error.status < 500 else "server_error"
-    response = web.Response(
-        status=error.status, body=_encode(error.reason, kind, None, None), content_type="application/json"
-    )
+        too_large = RequestError(ErrorCode.BODY_TOO_LARGE, "The request body is too large.")
+        return style.of_error(too_large, request_id)
+    response = style.of_status(error.status, error.reason, request_id)
     if "Allow" in error.headers:
         response.headers["Allow"] = error.headers["Allow"]
     return response

@@ -34,6 +34,7 @@ def bind(config: GatewayConfig) -> socket.socket:
 
 def build(config: GatewayConfig, generate: GenerateRoutes, status: StatusRoutes) -> web.Application:
     app = web.Application(middlewares=[errors.middleware], client_max_size=config.max_body_bytes)
+    app[errors.STYLES] = {}
     app.add_routes(
         [
             web.get("/health", status.health),
