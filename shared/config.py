@@ -60,7 +60,11 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_requests: Count = 4096  # in flight per gateway; more get 429
     keepalive_s: Seconds = 5.0  # between SSE comments while nothing else is sent
     template_timeout_s: Seconds = 2.0  # for rendering a chat template
+    read_timeout_s: Seconds = 30.0  # for a request's body to arrive; slower senders get 408
     write_timeout_s: Seconds = 30.0  # a reader behind by more is ended
+    idle_timeout_s: Seconds = 75.0  # for a connection to bring its first, or next, request whole
+    max_connections: Count = 16_384  # open at a time; more get 503
+    max_unread_tokens: Count = 1 << 20  # of all streams; beyond, the one that is furthest behind is ended
 
 
 class RouterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -4,6 +4,7 @@ KottosError
 ├── ConfigError            a key, value or sum that refuses to start
 ├── RequestError           the client's fault or ours to explain: carries an ErrorCode
 ├── ModelError             a model that can't be imported or read, with the reason
+├── GrammarError           a grammar that can't be compiled, with the reason
 └── BusError
     ├── BusUnavailable     not connected, or the server rejects us
     ├── NoResponders       nobody subscribes to the subject of a request
@@ -22,6 +23,11 @@ class ErrorCode(StrEnum):
     NO_CHAT_TEMPLATE = "no_chat_template"
     MODEL_NOT_FOUND = "model_not_found"
     BODY_TOO_LARGE = "body_too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    CLIENT_TOO_SLOW = "client_too_slow"  # in sending a body or reading a stream
+    INVALID_API_KEY = "invalid_api_key"
+    PERMISSION_DENIED = "permission_denied"
+    RATE_LIMITED = "rate_limit_exceeded"  # of the API key: 429
     OVERLOADED = "overloaded"  # queues are full: 429
     UNAVAILABLE = "unavailable"  # no router, worker or bus right now: 503
     CANCELLED = "cancelled"
@@ -38,6 +44,10 @@ class ConfigError(KottosError):
 
 class ModelError(KottosError):
     """A model can't be imported, read or run; the message says why."""
+
+
+class GrammarError(KottosError):
+    """A grammar can't be compiled, or not for this model's tokenizer; the message says why, for the client."""
 
 
 class RequestError(KottosError):

@@ -15,7 +15,7 @@ from shared.ids import new_id
 
 _log = logging.getLogger(__name__)
 
-_MAX_MESSAGE_CHARS: Final = 1000
+MAX_MESSAGE_CHARS: Final = 1000
 _MAX_REQUEST_ID_CHARS: Final = 128
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 
@@ -34,6 +34,8 @@ TABLE: Final[dict[ErrorCode, Shown]] = {
     ErrorCode.NO_CHAT_TEMPLATE: Shown(400, "invalid_request_error", "no_chat_template"),
     ErrorCode.MODEL_NOT_FOUND: Shown(404, "invalid_request_error", "model_not_found"),
     ErrorCode.BODY_TOO_LARGE: Shown(413, "invalid_request_error", "body_too_large"),
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: Shown(415, "invalid_request_error", "unsupported_media_type"),
+    ErrorCode.CLIENT_TOO_SLOW: Shown(408, "invalid_request_error", "client_too_slow"),
     ErrorCode.INVALID_API_KEY: Shown(401, "invalid_request_error", "invalid_api_key"),
     ErrorCode.PERMISSION_DENIED: Shown(403, "invalid_request_error", "permission_denied"),
     ErrorCode.RATE_LIMITED: Shown(429, "rate_limit_error", "rate_limit_exceeded"),
@@ -117,6 +119,8 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
         response = style.of_error(INTERNAL, request_id)
     if not response.prepared:
         response.headers["X-Request-Id"] = request_id
+        if not request.content.is_eof():
+            response.force_close()  # nobody reads the rest of its body
     return response
 
 
@@ -150,4 +154,4 @@ def _request_id(request: web.Request) -> str:
 
 
 def _encode(message: str, kind: str, param: str | None, code: str | None) -> bytes:
-    return msgspec.json.encode(ErrorBody(ErrorDetail(message[:_MAX_MESSAGE_CHARS], kind, param, code)))
+    return msgspec.json.encode(ErrorBody(ErrorDetail(message[:MAX_MESSAGE_CHARS], kind, param, code)))
