@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cli.keys import keys
 from cli.models import models
 from shared import log
 from shared.config import CONFIG_VARIABLE, load_config, variable
@@ -116,6 +117,7 @@ def bench(context: typer.Context, name: Annotated[str, typer.Argument(help="swit
     run_benchmark(name, context.args)
 
 
+app.add_typer(keys, name="keys")
 app.add_typer(models, name="models")
 
 

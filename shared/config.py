@@ -109,6 +109,12 @@ class TelemetryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics_host: str = ""  # where a router or worker answers scrapes of its metrics; empty: nowhere
     metrics_port: Port = 0  # 0: any free port, which its beats tell
 
+class KeysConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    file: str = ""  # where `kottos keys` keeps API keys, as hashes; empty: api_keys.json of state_dir
+    api: str = ""  # others, without limits, as NAME=KEY;NAME=KEY
+    admin: str = ""  # one that may administrate, too
+
+
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: tuple[ModelSource, ...] = ()
@@ -118,9 +124,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bus: BusConfig = BusConfig()
     gateway: GatewayConfig = GatewayConfig()
     router: RouterConfig = RouterConfig()
+    state_dir: Path = Path("~/.local/state/kottos")  # what outlives a stack: API keys, changes at run time
     worker: WorkerConfig = WorkerConfig()
     slo: SloConfig = SloConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
+    keys: KeysConfig = KeysConfig()
 
 
 class _Given(NamedTuple):
@@ -143,7 +151,8 @@ _TYPES: Final = {  # key -> type
 KEYS: Final = tuple(_TYPES)
 # what people may write -> key
 _NAMES: Final = {key: key for key in KEYS} | {key.removesuffix("_bytes"): key for key in KEYS}
-_SECRETS: Final = frozenset({"bus.url", "bus.user", "bus.password"})  # values that no error message repeats
+# values that no error message repeats
+_SECRETS: Final = frozenset({"bus.url", "bus.user", "bus.password", "keys.api", "keys.admin"})
 CONFIG_VARIABLE: Final = "KOTTOS_CONFIG"  # names the file
 
 
@@ -176,13 +185,14 @@ def load_config(
     _check_bus(config.bus)
     _check_memory(config.worker)
     try:
-        return msgspec.structs.replace(config, cache_dir=config.cache_dir.expanduser().absolute())
+        cache_dir, state_dir = (folder.expanduser().absolute() for folder in (config.cache_dir, config.state_dir))
+        return msgspec.structs.replace(config, cache_dir=cache_dir, state_dir=state_dir)
     except RuntimeError as error:
-        raise ConfigError(f"cache_dir {config.cache_dir}: {error}") from error
+        raise ConfigError(f"cache_dir {config.cache_dir}, state_dir {config.state_dir}: {error}") from error
 
 
 def to_environ(config: Config) -> dict[str, str]:
-    """The variables that make `load_config` return this configuration again; contains the bus password."""
+    """The variables that make `load_config` return this configuration again; contains secrets."""
     texts = {variable(key): _to_text(_get(config, key)) for key in KEYS}
     return {name: text for name, text in texts.items() if text}
 
@@ -232,7 +242,7 @@ def _convert(key: str, given: _Given) -> object:
             return _parse_models(value)
         if key == "slo.models":
             return parse_model_levels(value)
-        if key == "cache_dir":
+        if _TYPES[key] is Path:
             return value if isinstance(value, Path) else Path(msgspec.convert(value, str))
         if key.endswith("_bytes") and isinstance(value, str):
             value = parse_size(value.removesuffix("/s") if "bandwidth" in key else value)

@@ -91,9 +91,10 @@ def test_settings_are_there(all_code: str) -> None:
 
 def test_commands_are_there(all_code: str) -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
-    shown = [commands["serve"], *commands["models"].commands.values()]
+    groups = (commands["models"], commands["keys"])
+    shown = [commands["serve"], *(command for group in groups for command in group.commands.values())]
     flags = {flag for command in shown for option in command.params for flag in option.opts}
-    lines = [line for line in all_code.splitlines() if re.search(r"^--|kottos serve|kottos models|ARGS=", line)]
+    lines = [line for line in all_code.splitlines() if re.search(r"^--|kottos (?:serve|models|keys)|ARGS=", line)]
     named = set(re.findall(r"(?<![\w-])--[a-z-]+", "\n".join(lines)))
     assert named and named <= {*flags, "--help"}
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

@@ -11,6 +11,7 @@ from shared.config import (
     BusConfig,
     Config,
     GatewayConfig,
+    KeysConfig,
     ModelSource,
     RouterConfig,
     WorkerConfig,
@@ -38,10 +39,12 @@ def refusal(overrides: dict[str, object] | None = None, environ: dict[str, str] 
     return message
 
 
-def test_nothing_given_means_the_defaults_with_an_absolute_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_given_means_the_defaults_with_absolute_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
     config = load_config(environ={})
-    assert config == msgspec.structs.replace(Config(), cache_dir=Path("/home/somebody/.cache/kottos"))
+    home = Path("/home/somebody")
+    folders = {"cache_dir": home / ".cache/kottos", "state_dir": home / ".local/state/kottos"}
+    assert config == msgspec.structs.replace(Config(), **folders)
 
 
 def test_command_line_over_environment_over_file_over_default(tmp_path: Path) -> None:
@@ -186,6 +189,7 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
 
 def test_no_message_repeats_a_secret() -> None:
     assert "hunter2" not in refusal({"bus.password": ["hunter2"]})
+    assert "hunter2" not in refusal({"keys.api": ["hunter2"]}) + refusal({"keys.admin": ["hunter2"]})
     assert "hunter2" not in refusal({"bus.url": "nats://user:hunter2@here:1"})
 
 
@@ -205,9 +209,11 @@ configs = st.builds(
     models=st.lists(st.builds(ModelSource, words, words), max_size=4, unique_by=lambda m: m.name).map(tuple),
     demo=st.booleans(),
     cache_dir=st.just(Path("/cache/with space")),
+    state_dir=st.just(Path("/state")),
     log_level=st.sampled_from(["debug", "info", "warning", "error"]),
     bus=st.builds(BusConfig, st.sampled_from(["", "nats://127.0.0.1:4222"]), user=words, password=words),
     gateway=st.builds(GatewayConfig, host=words, port=st.integers(0, 65535), max_requests=counts, keepalive_s=seconds),
+    keys=st.builds(KeysConfig, words, words, words),
     router=st.builds(RouterConfig, max_held=counts, residency_bonus=st.floats(0, 100)),
     worker=st.builds(
         WorkerConfig,
@@ -251,9 +257,11 @@ def test_to_environ_is_the_inverse_of_loading(config: Config) -> None:
 
 def test_every_key_reaches_the_environment() -> None:
     lists: dict[str, object] = {"models": ["a=/a"], "slo.models": ["a=priority:1"]}
-    filled = load_config(lists | {"bus.url": "nats://h:1", "bus.user": "u", "bus.password": "p"}, {})
+    texts = {"bus.url": "nats://h:1"} | dict.fromkeys(("bus.user", "bus.password", "keys.api", "keys.admin"), "x")
+    filled = load_config(lists | texts, {})
     assert set(to_environ(filled)) == {variable(key) for key in KEYS} - {
         "KOTTOS_WORKER_ID",
         "KOTTOS_WORKER_HOST_CACHE_SOCKET",
         "KOTTOS_TELEMETRY_METRICS_HOST",
+        "KOTTOS_KEYS_FILE",
     }
