@@ -155,13 +155,16 @@ def _non_negative(columns: "np.ndarray[tuple[int, int], np.dtype[np.float64]]") 
 @contextmanager
 def watching() -> Iterator[Steps]:
     steps, step = Steps(), Executor.step
+    is_streamed = False  # such a step waits for weights, and calls itself without a stream
 
     def timed(self: Executor, parts: Sequence[StepPart], stream: Stream | None = None) -> list[int | None]:
+        nonlocal is_streamed
+        if is_streamed or stream is not None:
+            is_streamed = stream is not None
+            return step(self, parts, stream)
         began_at_s = time.perf_counter()
         tokens = step(self, parts, stream)
-        if stream is None:  # else it waited for weights
-            shape = step_shape((part.span.num_new, part.span.start) for part in parts)
-            steps.add(shape, began_at_s, time.perf_counter())
+        steps.add(step_shape((part.span.num_new, part.span.start) for part in parts), began_at_s, time.perf_counter())
         return tokens
 
     Executor.step = timed  # type: ignore[method-assign]
