@@ -2,10 +2,14 @@
 
 import reprlib
 from collections.abc import Container, Iterable, Mapping
+from typing import Literal
 
 import msgspec
 
 from shared.slo import DEFAULT_TBT_S, DEFAULT_TTFT_S, Priority, ServiceLevel, Slo, TbtSeconds, TtftSeconds
+
+
+LevelKey = Literal["ttft_s", "tbt_s", "priority"]
 
 
 class LevelChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,9 +45,17 @@ class Levels:
         default = LevelChange(config.ttft_s, config.tbt_s, config.priority)
         self._default = changed(ServiceLevel(), default)
         self._own = {own.name: changed(self._default, own.change) for own in config.models}
+        self._now: dict[str, ServiceLevel] = {}  # of models that are served, by the catalogue in force
+
+    def follow(self, changes: Mapping[str, LevelChange]) -> None:
+        """From now on these models differ from what is configured for them."""
+        self._now = {name: changed(self.configured(name), change) for name, change in changes.items()}
+
+    def configured(self, model: str) -> ServiceLevel:
+        return self._own.get(model, self._default)
 
     def __getitem__(self, model: str) -> ServiceLevel:
-        return self._own.get(model, self._default)
+        return self._now.get(model) or self.configured(model)
 
     def without_model(self, models: Container[str]) -> list[str]:
         """Names with a level of their own that none of the models has: to come, or misspelt."""

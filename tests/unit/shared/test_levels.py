@@ -27,3 +27,12 @@ def test_a_request_changes_what_it_names() -> None:
 def test_the_text_form_names_only_what_differs() -> None:
     assert str(ModelLevel("a", LevelChange(ttft_s=2.0, priority=-1))) == "a=ttft_s:2.0,priority:-1"
     assert str(ModelLevel("a", LevelChange())) == "a="
+
+
+def test_what_is_changed_while_it_runs_comes_on_top_and_goes_again() -> None:
+    levels = Levels(SloConfig(ttft_s=3.0, models=(ModelLevel("a", LevelChange(tbt_s=0.4)),)))
+    levels.follow({"a": LevelChange(priority=2), "b": LevelChange(ttft_s=1.0)})
+    assert levels["a"] == ServiceLevel(Slo(3.0, 0.4), 2)
+    assert levels["b"] == ServiceLevel(Slo(1.0, 0.1), 0)
+    levels.follow({"a": LevelChange()})
+    assert (levels["a"], levels["b"]) == (ServiceLevel(Slo(3.0, 0.4), 0), ServiceLevel(Slo(3.0, 0.1), 0))
