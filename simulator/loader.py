@@ -16,7 +16,7 @@ Kind = Literal["resident", "prefetched", "streamed", "copied"]
 class Arrival(NamedTuple):
     kind: Kind
     begins_at_s: float  # the step: later than now only where a copy took the device
-    arrived_at_s: float  # the last byte: no step of the model ends before
+    arrived_at_s: float  # the last byte, which the step's last layer waits for
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ class ModelSpec:
     costs: StepCosts
     blob_bytes: int
     kv_token_bytes: int
+    last_layer: float = 0.0  # its share of a step: in a streamed one, it comes after the last byte
 
 
 class SimulatedModel:
@@ -28,6 +29,7 @@ class SimulatedModel:
     ) -> None:
         self.name = spec.name
         self.blob_bytes = spec.blob_bytes
+        self.last_layer = spec.last_layer
         self.shape = shape
         self.costs = KnownCosts(spec.costs, switch_s)
         self.last_step = 0

@@ -27,6 +27,7 @@ class Setup:
     num_places: int = 3
     blob_bytes: int = 20 << 20
     kv_token_bytes: int = 8192
+    num_layers: int = 4
     kv_bytes: int = 1 << 30
     switch_steps: float = 20.0  # copying a model's weights, in batch-1 steps
     ttft_steps: float = 1200.0
@@ -69,7 +70,9 @@ class Setup:
 
     def models(self) -> list[ModelSpec]:
         shares = zipf_shares(self.num_models, self.skew)
-        return [ModelSpec(name, self.costs, self.blob_bytes, self.kv_token_bytes) for name, _ in shares]
+        return [
+            ModelSpec(name, self.costs, self.blob_bytes, self.kv_token_bytes, 1 / self.num_layers) for name, _ in shares
+        ]
 
     def worker(self, models: Sequence[ModelSpec]) -> WorkerSpec:
         limits = Limits(

@@ -129,7 +129,7 @@ class SimulatedWorker:
         self._loader.prefetch()
         shape = step_shape((num_tokens, sequence.num_computed_tokens) for sequence, num_tokens in parts)
         step_s = model.costs.step_s(shape)
-        ends_at_s = max(arrival.begins_at_s + step_s, arrival.arrived_at_s)
+        ends_at_s = max(arrival.begins_at_s + step_s, arrival.arrived_at_s + model.last_layer * step_s)
         activity.busy_s += step_s
         activity.waited_s += ends_at_s - self._now_s - step_s
         activity.num_step_tokens += shape.num_decoding + shape.num_prefill_tokens

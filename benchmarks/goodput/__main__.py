@@ -65,7 +65,7 @@ def main() -> None:
     found = simulate_all(all_cases, effort, progress)
     paragraphs: list[str] = []
     for case in all_cases:
-        bars = BARS if case.setup.slo_scale == 1 and case.setup.num_models == setup.num_models else _LEADS
+        bars = BARS if case.setup == setup else _LEADS
         paragraphs += case_paragraphs(case, found, bars)
         if not options.quick:
             save_text(chart_name(case), case_chart(case, found))
@@ -91,6 +91,7 @@ def main() -> None:
                 "simulated": one.simulated,
                 "real": one.real,
                 "simulated_at_its_costs": one.retold,
+                "simulated_at_its_costs_near": one.retold_near,
             }
             for one in confirmed
         ]

@@ -16,7 +16,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from benchmarks import bare_worker
-from benchmarks.goodput.copies import DTYPE, KV_TOKEN_BYTES
+from benchmarks.goodput.copies import DTYPE, KV_TOKEN_BYTES, NUM_LAYERS
 from benchmarks.goodput.real_run import replay, worker_config
 from gpu_worker.execution.executor import Executor, StepPart
 from gpu_worker.execution.streaming import Stream
@@ -93,6 +93,7 @@ def setup_of(measured: Calibration, kv_bytes: int, switch_steps: float) -> Setup
         measured.costs,
         blob_bytes=measured.blob_bytes,
         kv_token_bytes=KV_TOKEN_BYTES,
+        num_layers=NUM_LAYERS,
         kv_bytes=kv_bytes,
         switch_steps=switch_steps,
         loop_s=measured.loop_s,

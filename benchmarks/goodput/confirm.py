@@ -17,6 +17,7 @@ from simulator.policies import simulate_policy
 from simulator.run import Window
 
 _AROUND: Final = (0.85, 1.0, 1.15)  # of the goodput
+_NEAR: Final = (1.05, 0.95)  # of a point's load: what a small error of the costs would make of it
 _POLICIES: Final = ("deadline", "aegaeon", "request-sjf", "request")
 _IN_OTHER_CASES: Final = ("deadline", "aegaeon")
 
@@ -34,6 +35,7 @@ class Confirmed:
     simulated: float  # at the costs measured before all runs
     real: float
     retold: float  # simulated at the costs that the real run's own steps had: machines change by the minute
+    retold_near: tuple[float, ...]  # the same at a little more and a little less load
 
     @property
     def difference(self) -> float:
@@ -72,8 +74,11 @@ async def confirm(
             progress.put(key, known)
         seen = msgspec.convert(known["costs"], Calibration)
         then = setup.at_costs(seen.costs, seen.loop_s)
-        retold = simulate_policy(point.policy, then, rate, window, seed).attainment
-        one = Confirmed(point, simulated.share, known["real"]["share"], retold.share)
+        retold, *near = (
+            simulate_policy(point.policy, then, factor * rate, window, seed).attainment.share
+            for factor in (1.0, *_NEAR)
+        )
+        one = Confirmed(point, simulated.share, known["real"]["share"], retold, tuple(near))
         confirmed.append(one)
         print(
             f"{number}/{len(points)} {point.case.name}, {point.policy} at {rate:.1f} requests/s: "

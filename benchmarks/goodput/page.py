@@ -65,6 +65,7 @@ def confirmed_paragraphs(confirmed: Sequence[Confirmed]) -> list[str]:
             f"{one.simulated:.1%}",
             f"{one.real:.1%}",
             f"{one.retold:.1%}",
+            " to ".join(f"{share:.1%}" for share in one.retold_near),
             f"{one.difference * 100:+.1f} points ({'met' if abs(one.difference) <= _MAX_DIFFERENCE else 'missed'})",
         ]
         for one in confirmed
@@ -76,6 +77,7 @@ def confirmed_paragraphs(confirmed: Sequence[Confirmed]) -> list[str]:
         "simulated",
         "real",
         "simulated at its costs",
+        "at 5 % more or less load",
         f"bar: {_MAX_DIFFERENCE * 100:.0f} points",
     ]
     return [

@@ -30,9 +30,10 @@ def worker(
     max_running: int = 64,
     beside_steps: bool = True,
     hand_over: HandOver | None = None,
+    last_layer: float = 0.0,
 ) -> SimulatedWorker:
     costs = StepCosts(base_s=STEP_S, prefill_s=0.0, pair_s=0.0, decode_s=0.0, context_s=0.0)
-    models = [ModelSpec(name(i), costs, BLOB_BYTES, KV_TOKEN_BYTES) for i in range(num_models)]
+    models = [ModelSpec(name(i), costs, BLOB_BYTES, KV_TOKEN_BYTES, last_layer) for i in range(num_models)]
     limits = Limits(64, max_running, turn_steps, BLOCK_TOKENS, copies_beside_steps=beside_steps)
     spec = WorkerSpec(
         models,

@@ -13,6 +13,13 @@ def test_the_first_step_ends_with_its_weights_and_the_next_take_their_time() -> 
     assert (toy.activity.num_steps, toy.activity.num_loads) == (3, 1)
 
 
+def test_the_last_layer_comes_after_the_last_byte() -> None:
+    toy = worker(num_models=1, num_places=1, last_layer=0.5)
+    arrivals = sequences((0.5, 0, 10, 2))
+    toy.run(arrivals, until_s=9.0)
+    assert times(arrivals) == [[1.505, 1.515]]
+
+
 def test_without_a_copy_engine_the_step_comes_after_the_copy() -> None:
     toy = worker(num_models=1, num_places=1, beside_steps=False)
     arrivals = sequences((0.5, 0, 10, 2))
