@@ -204,9 +204,50 @@ class RouterBeat(Message, frozen=True):
 # --- the gateway's second front -----------------------------------------------------------------
 
 
+class ToolCall(Part, frozen=True):
+    """A function that a model wants called."""
+
+    id: str
+    name: str
+    arguments: str  # JSON, as the model wrote it
+
+
+class ToolCallPiece(Part, frozen=True):
+    """What a tool call grew by. Its first piece has id and name, all pieces' arguments together are its arguments."""
+
+    index: int  # of the call in its answer
+    arguments: str = ""
+    id: str = ""
+    name: str = ""
+
+
 class ChatMessage(Part, frozen=True):
     role: str
-    content: str
+    content: str  # may be empty
+    tool_calls: tuple[ToolCall, ...] = ()  # of an assistant
+    tool_call_id: str | None = None  # of a tool: the call that this is the result of
+    name: str | None = None
+    reasoning: str | None = None  # of an assistant
+
+
+class Tool(Part, frozen=True):
+    """A function that a model may call."""
+
+    name: str
+    description: str | None = None
+    parameters: str = '{"type":"object","properties":{}}'  # JSON schema of an object
+
+
+class ChatOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a chat is rendered and what its answer may call, by OpenAI's and vLLM's names."""
+
+    tools: tuple[Tool, ...] = ()
+    tool_choice: Literal["none", "auto", "required", "named"] = "auto"
+    tool_name: str = ""  # with "named": the tool that has to be called
+    parallel_tool_calls: bool = True  # False: one call at most
+    template_kwargs: str = "{}"  # JSON object: variables for the chat template
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False  # the answer goes on where the last message ends
 
 
 class GenerationParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -239,6 +280,7 @@ class Generate(Message, frozen=True):
     text: str | None = None
     token_ids: tuple[int, ...] | None = None
     chat: tuple[ChatMessage, ...] | None = None
+    chat_options: ChatOptions = ChatOptions()
 
 
 class CallError(Part, frozen=True):
@@ -255,10 +297,12 @@ class Piece(Message, frozen=True):
     gateway: OwnerId
     text: str = ""
     token_ids: tuple[int, ...] = ()
-    finish_reason: Literal["stop", "length"] | None = None
+    finish_reason: Literal["stop", "length", "tool_calls"] | None = None
     num_prompt_tokens: int = 0  # with finish_reason
     num_output_tokens: int = 0  # with finish_reason
     error: CallError | None = None
+    reasoning: str = ""  # of a chat, as text and tool_calls are
+    tool_calls: tuple[ToolCallPiece, ...] = ()
 
 
 class CancelCall(Message, frozen=True):
@@ -314,7 +358,7 @@ class ChangeRefused(Message, frozen=True):
 # --- events, for whoever subscribes -------------------------------------------------------------
 
 
-FinishReason = Literal["stop", "length", "cancelled", "error"]
+FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "error"]
 
 
 class RequestFinished(Message, frozen=True):
