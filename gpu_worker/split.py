@@ -26,6 +26,7 @@ class Split:
         has_work: Callable[[ModelName], bool],
     ) -> None:
         self._kv = kv
+        self._slabs = kv.device_slabs
         self._weights = weights
         self._limits = limits
         self._origin_bytes = origin_bytes
@@ -48,7 +49,7 @@ class Split:
 
     def in_the_way(self, model: ModelName) -> set[Sequence]:
         """Sequences in the slabs that the model needs beside what weights have."""
-        return self._kv.boundary_holders(self._slabs_for(model))
+        return self._slabs.holders(self._slabs_for(model))
 
     def _slabs_for(self, model: ModelName) -> int:
         return self._slabs_until(self._weights.rounded(self._num_bytes[model]))
@@ -63,7 +64,7 @@ class Split:
         return num_slabs > 0 and self._lend(num_slabs, must=False)
 
     def _lend(self, num_slabs: int, *, must: bool) -> bool:
-        if not may_lend(self._limits, self._kv_use(), num_slabs, must=must) or not self._kv.lend(num_slabs):
+        if not may_lend(self._limits, self._kv_use(), num_slabs, must=must) or not self._slabs.lend(num_slabs):
             return False
         self._weights.resize(self._boundary_bytes())
         return True
@@ -73,7 +74,7 @@ class Split:
         num_slabs = -(-num_missing // shape.blocks_per_slab)
         if not may_take_back(self._limits, self._kv_use(), num_slabs):
             return False
-        end_bytes = self._boundary_bytes() - num_slabs * self._kv.slab_bytes
+        end_bytes = self._boundary_bytes() - num_slabs * self._slabs.slab_bytes
         leaving = self._weights.placed_beyond(end_bytes)
         if end_bytes < 0 or leaving is None or any(map(self._has_work, leaving)):
             return False
@@ -85,15 +86,15 @@ class Split:
         for model in leaving:
             self._weights.drop(model)
         self._weights.resize(end_bytes)
-        self._kv.take_back(num_slabs)
+        self._slabs.take_back(num_slabs)
         return True
 
     def _kv_use(self) -> KvUse:
-        return KvUse(self._kv.num_device_slabs, self._kv.slab_bytes, self._kv.device_used_bytes)
+        return KvUse(len(self._slabs), self._slabs.slab_bytes, self._kv.device_used_bytes)
 
     def _boundary_bytes(self) -> int:
-        return self._origin_bytes + self._kv.first_slab * self._kv.slab_bytes
+        return self._origin_bytes + self._slabs.first * self._slabs.slab_bytes
 
     def _slabs_until(self, end_bytes: int) -> int:
         """How many slabs KV has to give so that weights reach to `end_bytes`."""
-        return -(-(end_bytes - self._boundary_bytes()) // self._kv.slab_bytes)
+        return -(-(end_bytes - self._boundary_bytes()) // self._slabs.slab_bytes)

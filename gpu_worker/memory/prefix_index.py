@@ -102,9 +102,6 @@ class SharedBlocks:
         del self._in_use[shape]
         return True
 
-    def capacity_blocks(self, shape: ShapeClass) -> int:
-        return self._pool.capacity_blocks(shape)
-
     def num_free_blocks(self, shape: ShapeClass) -> int:
         """As if all that is kept were gone."""
         in_use = self._in_use[shape]

@@ -23,9 +23,9 @@ def record_moves(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return lent
 
     def recorded_take_back(split: Split, *missing: object) -> bool:
-        before = split._kv.num_device_slabs
+        before = len(split._slabs)
         taken = take_back(split, *missing)  # type: ignore[arg-type]
-        moves.extend([before - split._kv.num_device_slabs] * taken)
+        moves.extend([before - len(split._slabs)] * taken)
         return taken
 
     monkeypatch.setattr(Split, "_lend", recorded_lend)

@@ -136,6 +136,7 @@ def sizes(harness: Harness) -> dict[str, object]:
         "rows": sum("kind=" not in row for row in harness.registry.render().decode().splitlines()),
     }
     owners = [served, service._roster, store, memory.kv, memory.weights, memory.split, service._cache]
+    owners += [memory.kv._swaps, memory.kv._classes]
     owners += [engine._loader, engine._fetcher, engine._departures, engine._metrics, engine._switches]
     for region in (memory.kv._on_device.blocks, memory.kv._in_host.blocks):
         owners += [region, region._pool]

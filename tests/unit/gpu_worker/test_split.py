@@ -65,10 +65,10 @@ def test_a_model_that_would_evict_one_with_work_gets_slabs_of_kv() -> None:
     device = Device()
     assert device.place("a", 4)
     assert device.place("b", 2, evictable="a")
-    assert (device.resident(), device.kv.num_device_slabs) == ("b", NUM_SLABS), "a has no work"
+    assert (device.resident(), len(device.kv.device_slabs)) == ("b", NUM_SLABS), "a has no work"
     device.busy.add(ModelName("b"))
     assert device.place("c", 4, evictable="b")
-    assert (device.resident(), device.kv.num_device_slabs) == ("bc", NUM_SLABS - 1)
+    assert (device.resident(), len(device.kv.device_slabs)) == ("bc", NUM_SLABS - 1)
 
 
 def test_kv_in_use_or_promised_is_not_given() -> None:
@@ -88,7 +88,7 @@ def test_a_full_kv_gets_slabs_of_a_model_without_work() -> None:
     assert device.sequence("x", 5) is None
     device.busy.clear()
     assert device.sequence("x", 5) is not None
-    assert (device.resident(), device.kv.num_device_slabs) == ("", NUM_SLABS + 2)
+    assert (device.resident(), len(device.kv.device_slabs)) == ("", NUM_SLABS + 2)
     assert device.sequence("y", 4) is not None, "what was taken and not needed, and one slab more"
     assert device.sequence("z", 4) is None, "no more than its most"
 
@@ -121,7 +121,7 @@ def test_what_was_given_for_a_model_with_work_is_not_taken_before_it_came() -> N
     device.split.expect(ModelName("a"), 8 * SLAB)
     device.busy.add(ModelName("a"))
     assert device.split.can_place(ModelName("a"))
-    assert device.sequence("full", 4 * device.kv.num_device_slabs) is not None
+    assert device.sequence("full", 4 * len(device.kv.device_slabs)) is not None
     assert device.sequence("x", 4) is None
     device.busy.clear()
     assert device.sequence("x", 4) is not None
