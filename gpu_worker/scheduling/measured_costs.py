@@ -11,7 +11,6 @@ from gpu_worker.scheduling.step_estimator import StepEstimator
 
 SwitchKind = Literal["resident", "prefetched", "streamed", "copied", "from disk"]
 
-_GUESSED_DISK_BYTES_PER_S: Final = 1e9
 _NUM_KEPT: Final = 15
 _LEAST_SWITCH_S: Final = 1e-5
 _MOST_SWITCH_S: Final = 600.0
@@ -46,24 +45,18 @@ class SwitchCosts:
         """unified: host memory is the device's, nothing is copied."""
         self._unified = unified
         self._copy_s = RunningMedian(1 / (link_bytes_per_s or GUESSED_BYTES_PER_S))  # of a byte
-        self._disk_s = RunningMedian(1 / _GUESSED_DISK_BYTES_PER_S)  # of a byte, until a step may use it
 
     def observe(self, kind: SwitchKind, num_bytes: int, seconds: float) -> None:
         """seconds: of all that bringing the weights took, whatever was hidden behind steps."""
         match kind:
-            case "from disk":
-                self._disk_s.add(seconds / max(num_bytes, 1))
             case "copied" | "streamed" | "prefetched":
                 self._copy_s.add(seconds / max(num_bytes, 1))
-            case "resident":
+            case "resident" | "from disk":  # that says more of the disk than of the copy
                 pass
 
     def copy_s(self, num_bytes: int) -> float:
         """From host memory."""
         return 0.0 if self._unified else _bounded(num_bytes * self._copy_s.value)
-
-    def from_disk_s(self, num_bytes: int) -> float:
-        return _bounded(num_bytes * self._disk_s.value)
 
 
 class MeasuredCosts:
@@ -78,10 +71,6 @@ class MeasuredCosts:
     @property
     def switch_s(self) -> float:
         return self._switches.copy_s(self._blob_bytes)
-
-    @property
-    def from_disk_s(self) -> float:
-        return self._switches.from_disk_s(self._blob_bytes)
 
     def observe(self, shape: StepShape, seconds: float) -> None:
         self.steps.observe(shape, seconds)

@@ -40,7 +40,6 @@ def test_reading_from_disk_says_nothing_of_copies() -> None:
     for _ in range(2):
         switches.observe("from disk", BLOB_BYTES, 2.0)
     assert of_model(switches).switch_s == pytest.approx(0.1)
-    assert of_model(switches, OTHER_BYTES).from_disk_s == pytest.approx(6.0)
 
 
 def test_who_was_there_says_nothing_of_copies() -> None:
