@@ -2,6 +2,7 @@
 
 import random
 import sys
+from dataclasses import replace
 from math import inf, isfinite, nan
 
 import pytest
@@ -74,7 +75,7 @@ def test_the_first_steps_scale_the_guess_whatever_their_shape() -> None:
     assert estimator.step_s(prompt) == pytest.approx(10.1 * GUESS.step_s(prompt))
 
 
-@given(FACTORS, FACTORS, FACTORS, FACTORS, FACTORS)
+@given(FACTORS, st.floats(1 / 64, 64.0), FACTORS, FACTORS, FACTORS)
 @settings(max_examples=20, deadline=None)
 def test_it_finds_the_coefficients_of_noisy_steps(
     base: float, prefill: float, pair: float, decode: float, context: float
@@ -89,6 +90,28 @@ def test_it_finds_the_coefficients_of_noisy_steps(
     estimator = StepEstimator(GUESS)
     teach(estimator, truth, 3000)
     assert worst_error(estimator, truth) < 0.1
+
+
+@pytest.mark.parametrize("factor", [1 / 32, 8.0, 64.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_prompts_that_cost_far_more_or_less_than_guessed_are_known_after_tens_of_steps(
+    factor: float, seed: int
+) -> None:
+    slower = scaled(GUESS, 5.0)
+    truth = replace(slower, prefill_s=slower.prefill_s * factor, pair_s=slower.pair_s * factor)
+    estimator = StepEstimator(GUESS)
+    teach(estimator, truth, 40, seed=seed)
+    assert worst_error(estimator, truth) < 0.2
+
+
+@pytest.mark.parametrize("prompts_first", [False, True])
+def test_so_are_they_when_all_of_a_kind_came_first(prompts_first: bool) -> None:
+    truth = replace(GUESS, prefill_s=GUESS.prefill_s * 32, pair_s=GUESS.pair_s * 32)
+    estimator, rng = StepEstimator(GUESS), random.Random(0)
+    drawn = [draw_shape(rng) for _ in range(60)]
+    for shape in sorted(drawn, key=lambda shape: (shape.num_prefill_tokens > 0) != prompts_first):
+        estimator.observe(shape, truth.step_s(shape) * rng.lognormvariate(0.0, 0.03))
+    assert worst_error(estimator, truth) < 0.3
 
 
 def test_coefficients_are_the_true_ones() -> None:
@@ -119,6 +142,14 @@ def test_a_device_that_becomes_slower_for_good_is_followed() -> None:
     estimator = StepEstimator(GUESS, TRUTH)
     teach(estimator, scaled(TRUTH, 3.0), 500)
     assert worst_error(estimator, scaled(TRUTH, 3.0)) < 0.1
+
+
+@pytest.mark.parametrize("factor", [1 / 16, 16.0])
+def test_prompts_that_cost_something_else_than_was_known_are_followed(factor: float) -> None:
+    truth = replace(TRUTH, prefill_s=TRUTH.prefill_s * factor, pair_s=TRUTH.pair_s * factor)
+    estimator = StepEstimator(GUESS, TRUTH)
+    teach(estimator, truth, 300, outliers=0.02)
+    assert worst_error(estimator, truth) < 0.1
 
 
 def test_what_no_step_tells_of_stays_as_it_was() -> None:
