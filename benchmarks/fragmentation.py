@@ -1,13 +1,13 @@
 """How much of the KV pool lies idle inside slabs that a model has taken, while four shape classes share it.
 
-python -m benchmarks.fragmentation [--pool 32GiB] [--slab 25MiB 64MiB] [--use 0.75 0.85] [--move 0 2MiB] [--minutes 10]
+python -m benchmarks.fragmentation [--pool 32GiB] [--slab 25MiB chosen] [--use 0.75 0.85] [--move 0 2MiB] [--minutes 10]
 
 The production pool (`gpu_worker/memory/slab_pool.py`) and the planner of its compaction on a virtual clock, no memory
 behind it; in a round of 25 ms each of the four models has a step, and before each step at most `--move` bytes move.
 Four models with blocks of different bytes get Poisson arrivals in turns of load: one of them is hot for a while, the
-others cold. Prompt and output lengths are quantiles of the conversation trace of the Azure Public Dataset
-(AzureLLMInferenceTrace_conv, 2023, CC-BY 4.0); a sequence takes its prompt's blocks at once and grows by one token a
-step.
+others cold. Prompts and outputs are as long as those of the conversation trace (`simulator/azure_trace.py`); a sequence
+takes its prompt's blocks at once and grows by one token a step. Slabs of the size `chosen` are what a worker takes that
+serves these models and is told nothing (`gpu_worker/memory/slab_size.py`).
 
 Fragmentation = (bytes of taken slabs - bytes of blocks in use) / bytes of the pool, averaged over the time in which at
 least 70 % of the pool is in use. Arrivals are admitted up to a share of the pool: where it is nearly full, little can
@@ -26,28 +26,27 @@ from benchmarks.plot import Line, Tick, chart
 from benchmarks.report import circumstances, save, save_text
 from gpu_worker.memory.compaction import choose_slab, num_blocks_to_move
 from gpu_worker.memory.slab_pool import OutOfBlocks, ShapeClass, SlabPool
+from gpu_worker.memory.slab_size import choose_slab_bytes
 from shared.catalogue import KvShape
 from shared.units import format_size, parse_size
+from simulator.azure_trace import draw_lengths
 
 GOAL: Final = 0.10
 PUBLISHED: Final = 0.20  # Aegaeon, SOSP 2025
 MIN_USE: Final = 0.7
 BLOCK_TOKENS: Final = 16
+QUANTUM_BYTES: Final = 4096
+CHOSEN: Final = "chosen"
 STEP_S: Final = 0.025  # of every running sequence, for one token
 HOT_S: Final = 120.0  # until another model is the hot one
 HOT_SHARE: Final = 0.6  # of the arrivals
-PROMPT_QUANTILES: Final = (
-    2, 181, 207, 372, 387, 396, 403, 414, 703, 984, 1020, 1045, 1071, 1097, 1130, 1189, 1315, 1877, 2735, 4083, 14050,
-)  # fmt: skip
-OUTPUT_QUANTILES: Final = (
-    7, 41, 54, 67, 77, 85, 91, 96, 103, 113, 129, 151, 177, 217, 384, 395, 400, 411, 424, 451, 1000,
-)  # fmt: skip
 SHAPES: Final = {
     "SmolLM2-135M": KvShape(30, 3, 64),
     "Qwen2.5-7B": KvShape(28, 4, 128),
     "Llama-3-8B": KvShape(32, 8, 128),
     "Llama-2-13B": KvShape(40, 40, 128),
 }
+BLOCK_BYTES: Final = {name: shape.token_bytes(2) * BLOCK_TOKENS for name, shape in SHAPES.items()}
 
 
 @dataclass(order=True)
@@ -68,12 +67,6 @@ class Sample:
     idle: float
 
 
-def draw(rng: random.Random, quantiles: tuple[int, ...]) -> int:
-    position = rng.random() * (len(quantiles) - 1)
-    low = int(position)
-    return max(1, round(quantiles[low] + (position - low) * (quantiles[low + 1] - quantiles[low])))
-
-
 class Simulation:
     """Arrivals keep `max_use` of the pool in use: whoever does not fit waits, and everybody behind."""
 
@@ -82,7 +75,7 @@ class Simulation:
         self.pool = pool
         self.max_use = max_use
         self.rng = random.Random(seed)
-        self.shapes = [pool.register(shape.token_bytes(2) * BLOCK_TOKENS) for shape in SHAPES.values()]
+        self.shapes = [pool.register(num_bytes) for num_bytes in BLOCK_BYTES.values()]
         self.running: list[Growing] = []
         self.samples: list[Sample] = []
         self.num_sequences = 0
@@ -110,7 +103,7 @@ class Simulation:
             hot = int(now_s / HOT_S) % len(self.shapes)
             others = [i for i in range(len(self.shapes)) if i != hot]
             shape = self.shapes[hot if self.rng.random() < HOT_SHARE else self.rng.choice(others)]
-            num_prompt, num_output = draw(self.rng, PROMPT_QUANTILES), draw(self.rng, OUTPUT_QUANTILES)
+            num_prompt, num_output = draw_lengths(self.rng, "conv", divisor=1)
             blocks = self.pool.allocate(shape, -(-num_prompt // BLOCK_TOKENS))
             if isinstance(blocks, OutOfBlocks):
                 return
@@ -171,7 +164,7 @@ def plot(samples: list[Sample], title: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pool", default="32GiB")
-    parser.add_argument("--slab", nargs="+", default=["16MiB", "25MiB", "64MiB", "256MiB"])
+    parser.add_argument("--slab", nargs="+", default=["16MiB", "25MiB", "64MiB", CHOSEN, "256MiB"])
     parser.add_argument("--use", type=float, nargs="+", default=[0.72, 0.8, 0.9])
     parser.add_argument("--move", nargs="+", default=["0", "2MiB"])
     parser.add_argument("--minutes", type=float, default=10.0)
@@ -179,14 +172,18 @@ def main() -> None:
     options = parser.parse_args()
     print(circumstances())
     rows, results = [], {}
+    pool_bytes = parse_size(options.pool)
+    chosen_bytes = choose_slab_bytes(pool_bytes, BLOCK_BYTES.values(), QUANTUM_BYTES)
     for slab, max_use, most in product(options.slab, options.use, options.move):
-        pool = SlabPool(parse_size(options.pool), parse_size(slab), 4096)
+        slab_bytes = chosen_bytes if slab == CHOSEN else parse_size(slab)
+        size = format_size(slab_bytes)
+        pool = SlabPool(pool_bytes, slab_bytes, QUANTUM_BYTES)
         simulation = Simulation(pool, max_use, options.seed, parse_size(most))
         simulation.run(options.minutes * 60)
         idle, used, busy = averages(simulation.samples)
         tails = sum(1 - s.blocks_per_slab * s.block_bytes / pool.slab_bytes for s in simulation.shapes) / len(SHAPES)
         moved_bytes_per_s = simulation.moved_bytes / (options.minutes * 60)
-        results[f"{slab} at {max_use:.0%}, {most} a step"] = {
+        results[f"{size} at {max_use:.0%}, {most} a step"] = {
             "idle": idle,
             "used": used,
             "busy": busy,
@@ -195,11 +192,20 @@ def main() -> None:
         }
         verdict = "met" if idle < GOAL else "missed"
         moved = f"{moved_bytes_per_s / 2**20:.0f} MiB/s" if parse_size(most) else "none"
-        rows.append([slab, moved, f"{idle:.1%} ({verdict})", f"{used:.0%}", f"{busy:.0%}", f"{tails:.1%}"])
+        rows.append(
+            [
+                f"{size}, chosen" if slab == CHOSEN else size,
+                moved,
+                f"{idle:.1%} ({verdict})",
+                f"{used:.0%}",
+                f"{busy:.0%}",
+                f"{tails:.1%}",
+            ]
+        )
         if max_use == min(options.use) and most == options.move[-1]:
-            title = f"KV pool of {options.pool}, slabs of {slab}, four shape classes: {idle:.1%} idle"
+            title = f"KV pool of {options.pool}, slabs of {size}, four shape classes: {idle:.1%} idle"
             save_text(f"fragmentation-{slab}.svg", plot(simulation.samples, title))
-    sizes = ", ".join(f"{name} {format_size(s.token_bytes(2) * BLOCK_TOKENS)}" for name, s in SHAPES.items())
+    sizes = ", ".join(f"{name} {format_size(num_bytes)}" for name, num_bytes in BLOCK_BYTES.items())
     paragraphs = [
         f"Blocks: {sizes}. Pool {options.pool}, {options.minutes:g} minutes of virtual time. Compaction moves at most "
         f"{options.move[-1]}, or one block, between two steps.",
