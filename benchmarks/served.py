@@ -1,13 +1,10 @@
 """`kottos serve` as a process, as its users run it."""
 
-import json
 import os
 import signal
 import subprocess
 import sysconfig
 import threading
-import time
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +13,6 @@ from typing import Final, NamedTuple
 _KOTTOS: Final = Path(sysconfig.get_path("scripts")) / "kottos"
 _START_TIMEOUT_S: Final = 240.0  # models may have to be imported first
 _STOP_TIMEOUT_S: Final = 30.0
-_POLL_S: Final = 0.1
 _NO_SETTINGS: Final[Mapping[str, str]] = {}
 
 
@@ -30,6 +26,7 @@ class Served(NamedTuple):
 def serve(*flags: str, log_path: Path, settings: Mapping[str, str] = _NO_SETTINGS) -> Iterator[Served]:
     """On a free port, every model loaded; `settings` are variables. Raises RuntimeError when it does not start."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("KOTTOS_")}
+    environ["KOTTOS_STATE_DIR"] = str(log_path.absolute().with_name(f"{log_path.name}.state"))
     environ |= {name: os.environ[name] for name in ("KOTTOS_CACHE",) if name in os.environ} | dict(settings)
     command = [str(_KOTTOS), "serve", "--port", "0", *flags]
     with log_path.open("wb") as log:
@@ -41,8 +38,6 @@ def serve(*flags: str, log_path: Path, settings: Mapping[str, str] = _NO_SETTING
         served = _parse_banner(process.stdout, process.pid)
         if served is None:
             raise RuntimeError(f"kottos serve did not start:\n{log_path.read_text(errors='replace')[-4000:]}")
-        while "loading" in _model_states(served.url):
-            time.sleep(_POLL_S)
         limit.cancel()
         yield served
     finally:
@@ -69,8 +64,3 @@ def _parse_banner(lines: Iterable[str], pid: int) -> Served | None:
         elif line.startswith("Ctrl-C "):
             return Served(url, client_env, pid)
     return None
-
-
-def _model_states(url: str) -> list[str]:
-    with urllib.request.urlopen(f"{url}/v1/models", timeout=10) as response:
-        return [model["state"] for model in json.load(response)["data"]]

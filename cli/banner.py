@@ -20,7 +20,7 @@ def base_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def banner(url: str, models: Sequence[ShownModel], client_env: Path | None = None) -> str:
+def banner(url: str, models: Sequence[ShownModel], client_env: Path | None = None, *, needs_key: bool = False) -> str:
     """`client_env`: what internal services need to reach the embedded bus."""
     width = max((len(model.name) for model in models), default=0)
     lines = [f"Kottos serves at {url}", ""]
@@ -28,7 +28,10 @@ def banner(url: str, models: Sequence[ShownModel], client_env: Path | None = Non
     ready = [model for model in models if model.state in ("resident", "cached")] or models
     if ready:
         first = max(ready, key=lambda model: model.has_chat_template)  # the first of them, chat models before others
-        lines += ["", "Try it:", "", curl_line(url, first)]
+        hint = "Try it, with an API key as $KEY:" if needs_key else "Try it:"
+        lines += ["", hint, "", curl_line(url, first, needs_key=needs_key)]
+    if not needs_key:
+        lines += ["", "Without API keys it serves this machine alone: `kottos keys create` makes one."]
     if client_env is not None:
         lines += ["", f"Internal services reach the bus with what is in {client_env}", "(examples/ shows how)."]
     lines += ["", f"Metrics of each service: {url}/metrics/targets"]
@@ -36,8 +39,8 @@ def banner(url: str, models: Sequence[ShownModel], client_env: Path | None = Non
     return "\n".join(lines)
 
 
-def curl_line(url: str, model: ShownModel) -> str:
-    """A request that works when pasted into a shell."""
+def curl_line(url: str, model: ShownModel, *, needs_key: bool = False) -> str:
+    """A request that works when pasted into a shell, where KEY is set if it needs one."""
     body: dict[str, object] = {"model": model.name, "max_tokens": 32, "temperature": 0}
     if model.has_chat_template:
         route = "chat/completions"
@@ -46,4 +49,5 @@ def curl_line(url: str, model: ShownModel) -> str:
         route = "completions"
         body["prompt"] = "The capital of France is"
     arguments = ["curl", f"{url}/v1/{route}", "-H", "Content-Type: application/json", "-d", json.dumps(body)]
-    return " ".join(shlex.quote(argument) for argument in arguments)
+    line = " ".join(shlex.quote(argument) for argument in arguments)
+    return line.replace(" -H ", ' -H "Authorization: Bearer $KEY" -H ', 1) if needs_key else line

@@ -8,9 +8,20 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
-from shared.api_keys import ApiKey, Limit, added, change_keys, hash_of, key_file, new_key, new_key_id, read_keys, without
+from shared.api_keys import (
+    ApiKey,
+    Limit,
+    added,
+    change_keys,
+    hash_of,
+    key_file,
+    new_key,
+    new_key_id,
+    read_keys,
+    without,
+)
 from shared.config import CONFIG_VARIABLE, load_config
 from shared.errors import ConfigError
 from shared.slo import Priority
@@ -93,19 +104,19 @@ def list_keys(config: ConfigFile = None, as_json: AsJson = False) -> None:
     if as_json:
         _print_json([_shown(key) for key in found])
         return
-    table = Table("name", "id", "created", "models", "requests/min", "tokens/min", "concurrency", "priority", box=None)
+    table = Table(Column("name", no_wrap=True), Column("id", no_wrap=True), "created", "models", "limits", box=None)
     for key in found:
-        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(key.created))
-        limits = (key.requests_per_minute, key.tokens_per_minute, key.concurrency, key.priority)
-        models = "all" if key.models is None else ", ".join(key.models)
         name = f"{key.name} (admin)" if key.is_admin else key.name
-        table.add_row(name, key.id, created, models, *("" if limit is None else str(limit) for limit in limits))
+        created = time.strftime("%Y-%m-%d", time.localtime(key.created))
+        table.add_row(name, key.id, created, "all" if key.models is None else ", ".join(key.models), _limits(key))
     Console().print(table, markup=False)
 
 
 @keys.command()
 def revoke(
-    names: Annotated[list[str], typer.Argument(metavar="NAME_OR_ID...", help="Whose requests are refused from now on.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME_OR_ID...", help="Whose requests are refused from now on.")
+    ],
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -136,6 +147,16 @@ def _checked(option: str, value: int | None, kind: object) -> int | None:
         return None if value is None else msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise ConfigError(f"--{option} {value}: {str(error).replace('`', '')}") from None
+
+
+def _limits(key: ApiKey) -> str:
+    limits = (
+        (key.requests_per_minute, "{} requests/min"),
+        (key.tokens_per_minute, "{} tokens/min"),
+        (key.concurrency, "{} in flight"),
+        (key.priority, "priority {}"),
+    )
+    return ", ".join(text.format(limit) for limit, text in limits if limit is not None)
 
 
 def _shown(key: ApiKey) -> ShownKey:

@@ -13,6 +13,7 @@ from shared.errors import ModelError
 from shared.ids import ModelName
 
 _POLL_S = 0.1
+_UNAUTHORIZED = 401
 
 
 class _Model(msgspec.Struct):
@@ -25,16 +26,20 @@ class _Models(msgspec.Struct):
     data: list[_Model]
 
 
-async def wait_ready(url: str, config: Config) -> list[ShownModel]:
+async def wait_ready(url: str, config: Config, key: str = "") -> list[ShownModel]:
     """Asks the gateway until a request would be served, and no model is on its way any more.
 
-    Raises ModelError when none of them can be served.
+    key: an API key, where one is needed. Raises ModelError when none of them can be served.
     """
     catalogue = open_catalogue(config)
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5.0)) as session:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=5.0)) as session:
         while True:
             with contextlib.suppress(aiohttp.ClientError, TimeoutError, msgspec.DecodeError):
                 async with session.get(f"{url}/ready") as ready, session.get(f"{url}/v1/models") as models:
+                    if models.status == _UNAUTHORIZED:  # the first key was made since this stack started
+                        listed = []
+                        break
                     listed = msgspec.json.decode(await models.read(), type=_Models).data
                     if listed and all(model.state == "failed" for model in listed):
                         raise ModelError(f"no model can be served: {listed[0].reason}")

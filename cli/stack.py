@@ -7,14 +7,15 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from cli.supervisor import Service
-from shared.config import MAX_PORT, BusConfig, Config, TelemetryConfig, to_environ
+from shared.config import MAX_PORT, BusConfig, Config, KeysConfig, TelemetryConfig, to_environ
 from shared.errors import ConfigError
 
 
 def service_groups(
     config: Config, buses: Mapping[str, BusConfig], environ: Mapping[str, str], folder: Path
 ) -> Sequence[Sequence[Service]]:
-    """Router, host model cache, workers, gateway; each sees the credentials of its own bus user alone.
+    """Router, host model cache, workers, gateway; each sees the credentials of its own bus user alone, and none but the
+    gateway API keys.
 
     `buses` is by bus user; `environ` has no variables of ours; `folder` is this run's.
     """
@@ -26,6 +27,8 @@ def service_groups(
         worker = replace(config.worker, id=name if user == "worker" else "", host_cache_socket=socket)
         own = replace(config, bus=buses[user] if user else BusConfig(), worker=worker)
         own = replace(own, telemetry=metrics.get(name, TelemetryConfig()))
+        if user != "gateway":
+            own = replace(own, keys=KeysConfig())
         return Service(name, [sys.executable, "-P", "-m", module], {**environ, **to_environ(own)})
 
     return [

@@ -49,3 +49,13 @@ def test_the_banner_says_how_to_reach_the_embedded_bus() -> None:
     [line] = [line for line in banner(URL, [BASE], Path("/tmp/run/client.env")).splitlines() if "bus" in line]
     assert line.endswith(" /tmp/run/client.env")
     assert "bus" not in banner(URL, [BASE])
+
+
+def test_with_keys_the_request_takes_one_from_the_shell() -> None:
+    line = curl_line(URL, CHAT, needs_key=True)
+    assert ' -H "Authorization: Bearer $KEY" ' in line  # not in single quotes, where a shell would leave it
+    words = shlex.split(line)
+    assert words.count("-H") == 2 and json.loads(words[-1])["model"] == CHAT.name
+    text = banner(URL, [CHAT], needs_key=True)
+    assert line in text.splitlines() and "Without API keys" not in text
+    assert "Without API keys" in banner(URL, [CHAT])

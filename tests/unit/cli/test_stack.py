@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from cli.stack import service_groups
-from shared.config import BusConfig, Config, ModelSource, TelemetryConfig, WorkerConfig, load_config
+from shared.config import BusConfig, Config, KeysConfig, ModelSource, TelemetryConfig, WorkerConfig, load_config
 from shared.errors import ConfigError
 
 BUSES = {user: BusConfig("nats://here:1", user, f"{user}-secret") for user in ("router", "worker", "gateway", "client")}
@@ -47,3 +47,11 @@ def test_each_service_has_the_configuration_its_own_place_and_its_own_credential
             secrets = [text for text in service.environ.values() if "secret" in text]
             assert secrets == ([] if user == "host" else [f"{user}-secret"])
             assert service.environ["HOME"] == "/home"
+
+
+def test_api_keys_are_the_gateways_alone() -> None:
+    config = replace(CONFIG, keys=KeysConfig(api="a=api-secret", admin="admin-secret"))
+    for group in service_groups(config, {user: BusConfig() for user in BUSES}, {}, Path("/run")):
+        for service in group:
+            told = {text for text in service.environ.values() if "secret" in text}
+            assert told == ({"a=api-secret", "admin-secret"} if service.name == "gateway" else set())

@@ -74,7 +74,13 @@ def test_a_refused_change_changes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", '{"version": 2, "keys": []}', '{"version": 1, "keys": [{"name": "a"}]}', '{"version":1,"keys":[],"x":1}'],
+    [
+        "",
+        "[]",
+        '{"version": 2, "keys": []}',
+        '{"version": 1, "keys": [{"name": "a"}]}',
+        '{"version":1,"keys":[],"x":1}',
+    ],
 )
 def test_a_damaged_file_is_refused_by_name(tmp_path: Path, text: str) -> None:
     path = tmp_path / "api_keys.json"

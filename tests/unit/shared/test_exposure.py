@@ -31,7 +31,7 @@ def test_other_machines_need_keys(tmp_path: Path) -> None:
     everywhere = replace(here, gateway=GatewayConfig(host="0.0.0.0"))
     check_exposure(here)
     assert not needs_key(here)
-    with pytest.raises(ConfigError, match=r"0\.0\.0\.0 .* kottos keys create"):
+    with pytest.raises(ConfigError, match=r"0\.0\.0\.0 .*kottos keys create"):
         check_exposure(everywhere)
     check_exposure(replace(everywhere, keys=KeysConfig(api=f"a={'x' * 20}")))
     change_keys(key_file(here), lambda keys: added(keys, KEY))

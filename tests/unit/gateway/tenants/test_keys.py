@@ -31,6 +31,14 @@ def adding(name: str) -> Callable[[tuple[ApiKey, ...]], tuple[ApiKey, ...]]:
     return lambda keys: added(keys, key)
 
 
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def damage(path: Path) -> None:
+    path.write_text("{")
+
+
 async def test_changes_are_taken_at_the_next_look(keys: Keys, path: Path, heard: list[set[str]]) -> None:
     assert not keys.are_needed and keys.find("a") is None
     change_keys(path, adding("a"))
@@ -49,7 +57,7 @@ async def test_without_the_last_key_nobody_gets_in_and_without_the_file_all_do(k
     change_keys(path, lambda kept: without(kept, "a"))
     await keys.look()
     assert keys.are_needed and len(keys) == 0
-    path.unlink()
+    remove(path)
     await keys.look()
     assert not keys.are_needed
 
@@ -57,7 +65,7 @@ async def test_without_the_last_key_nobody_gets_in_and_without_the_file_all_do(k
 async def test_what_can_not_be_read_changes_nothing(keys: Keys, path: Path, caplog: pytest.LogCaptureFixture) -> None:
     change_keys(path, adding("a"))
     await keys.look()
-    path.write_text("{")
+    damage(path)
     await keys.look()
     assert keys.find("a") is not None
     assert "stay as they were" in caplog.text
