@@ -16,13 +16,14 @@ from typing import Protocol, TypeVar, assert_never
 from gpu_worker.calibration import Calibration, Expected
 from gpu_worker.departures import Departures
 from gpu_worker.device.base import Device
+from gpu_worker.execution.executor import PartOutput
 from gpu_worker.execution.streaming import Stream
 from gpu_worker.fetching import FetchedBlobs, Fetcher
 from gpu_worker.kv.room import Room
 from gpu_worker.kv.store import KvStore
 from gpu_worker.loader import BlobSource, Loader, Prefetches
 from gpu_worker.metrics import EngineMetrics
-from gpu_worker.planned_step import PlannedStep
+from gpu_worker.planned_step import PlannedStep, bounded
 from gpu_worker.roster import Roster
 from gpu_worker.scheduling.measured_costs import SwitchCosts
 from gpu_worker.scheduling.policy import Limits, Policy, Turn, WorkerView
@@ -157,7 +158,7 @@ class Engine:
         try:
             with self._blobs.hold(model.name):
                 stream = await self._activate(model)
-                tokens = await self._step(model, planned, stream)
+                outputs = await self._step(model, planned, stream)
         except KottosError as error:
             log.error("model %s: %s", model.name, error)
             self._roster.fail(planned.sequences(), self._clock(), str(error))
@@ -165,7 +166,7 @@ class Engine:
             log.exception("a step of model %s failed", model.name)
             self._roster.fail(planned.sequences(), self._clock(), "the step failed")
         else:
-            self._commit(planned, tokens)
+            self._commit(planned, outputs)
 
     def _collect(self) -> None:
         self._kv.settle()
@@ -225,7 +226,7 @@ class Engine:
     def _make_room(self, model: ServedModel, turn: Turn) -> PlannedStep:
         wanted = ((self._roster.get(request_id), num_tokens) for request_id, num_tokens in turn.num_tokens.items())
         shares = [(sequence, num_tokens) for sequence, num_tokens in wanted if sequence is not None]
-        return PlannedStep(self._room.make(model, shares))
+        return PlannedStep(self._room.make(model, bounded(shares, model.max_scored_tokens)))
 
     async def _activate(self, model: ServedModel) -> Stream | None:
         """Points the model's parameters at its weights, which may still be on their way: then by the stream."""
@@ -241,32 +242,34 @@ class Engine:
         self._switches.note(model.name, arrival, decided_at_s)
         return arrival.stream
 
-    async def _step(self, model: ServedModel, planned: PlannedStep, stream: Stream | None) -> list[int | None]:
+    async def _step(self, model: ServedModel, planned: PlannedStep, stream: Stream | None) -> list[PartOutput]:
         now_s = self._clock()
         for sequence, _ in planned.shares:
             if sequence.first_step_at_s is None:
                 sequence.first_step_at_s = now_s
         parts = planned.parts()
 
-        def timed_step() -> tuple[list[int | None], float]:
+        def timed_step() -> tuple[list[PartOutput], float]:
             began_at_s = self._clock()
             return model.executor.step(parts, stream), self._clock() - began_at_s
 
         self._num_steps_since_copy += 1
         self._loader.prefetch()
-        tokens, took_s = await self._on_device(timed_step)
+        outputs, took_s = await self._on_device(timed_step)
         if stream is None:  # else it waited for weights
             model.costs.observe(planned.shape(), took_s)
         num_decode = planned.num_decode_tokens()
         self._metrics.stepped(model.name, planned.num_tokens() - num_decode, num_decode, self._clock() - now_s)
-        return tokens
+        return outputs
 
-    def _commit(self, planned: PlannedStep, tokens: list[int | None]) -> None:
+    def _commit(self, planned: PlannedStep, outputs: list[PartOutput]) -> None:
         now_s = self._clock()
-        for (sequence, num_tokens), token_id in zip(planned.shares, tokens, strict=True):
+        for (sequence, num_tokens), output in zip(planned.shares, outputs, strict=True):
             sequence.num_computed_tokens += num_tokens
-            if token_id is not None:
-                self._roster.advance(sequence, token_id, now_s)
+            if output.prompt_logprobs:
+                self._roster.score(sequence, output.prompt_logprobs)
+            if output.token_id is not None:
+                self._roster.advance(sequence, output.token_id, now_s, output.logprobs)
 
     async def _emit(self) -> None:
         for owner, frame in self._roster.outbox.drain():

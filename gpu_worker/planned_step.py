@@ -1,5 +1,6 @@
 """What one step computes: tokens of sequences of one model."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from gpu_worker.device.base import SequenceSpan
@@ -31,8 +32,19 @@ class PlannedStep:
         return sum(num_tokens for _, num_tokens in self.shares)
 
 
+def bounded(shares: Iterable[tuple[Sequence, int]], max_scored_tokens: int) -> Iterator[tuple[Sequence, int]]:
+    """Cut where a step would need the logits of more of its prompts' tokens; the first ones come first."""
+    for sequence, num_tokens in shares:
+        if sequence.needs_prompt_logits:
+            num_tokens = min(num_tokens, max_scored_tokens)
+            max_scored_tokens -= num_tokens
+        if num_tokens:
+            yield sequence, num_tokens
+
+
 def _part(sequence: Sequence, num_tokens: int) -> StepPart:
     start = sequence.num_computed_tokens
     end = start + num_tokens
     row = sequence.sampling_row() if end == sequence.num_tokens else None
-    return StepPart(SequenceSpan(num_tokens, start, sequence.block_ids), sequence.token_ids[start:end], row)
+    span = SequenceSpan(num_tokens, start, sequence.block_ids)
+    return StepPart(span, sequence.token_ids[start:end], row, sequence.scored_tokens(start, end))

@@ -5,13 +5,22 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Literal
 
-from gpu_worker.outbox import Outbox
+from gpu_worker.outbox import Outbox, Stream
 from gpu_worker.scheduling.policy import Policy
 from gpu_worker.sequence import Sequence
 from gpu_worker.served_model import ServedModel
 from shared.errors import ErrorCode
 from shared.ids import Incarnation, ModelName, OwnerId, RequestId
-from shared.messages import Assign, Cancel, Ended, Resend, SequenceTokens, Submit
+from shared.messages import (
+    Assign,
+    Cancel,
+    Ended,
+    PromptLogprobs,
+    Resend,
+    SequenceTokens,
+    Submit,
+    TokenLogprobs,
+)
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +67,7 @@ class Roster:
             if previous.attempt >= submit.attempt:
                 return
             self._remove(previous)  # a newer attempt: its owner drops what the older one says
-        elif self.outbox.resend_ended(submit.owner, submit.request_id, submit.attempt, len(submit.output)):
+        elif self.outbox.resend_ended(_rest_of(submit)):
             return  # a router that was restarted assigned it again
         if self._tombstones.get(submit.request_id, -1) >= submit.attempt:
             self._refuse(submit, Ended("cancelled"))
@@ -87,11 +96,9 @@ class Roster:
         """The stream again from `first`; an owner that asks for what is not here hears that it is lost."""
         sequence = self._sequences.get(message.request_id)
         if sequence is not None and sequence.owner == message.owner and sequence.attempt == message.attempt:
-            tokens = tuple(sequence.output[message.first :])
-            num_cached = sequence.num_cached_tokens
-            entry = SequenceTokens(message.request_id, message.attempt, message.first, tokens, None, num_cached)
-            self.outbox.add(message.owner, entry)
-        elif not self.outbox.resend_ended(message.owner, message.request_id, message.attempt, message.first):
+            asked = message.first, message.first_prompt_logprob
+            self.outbox.add(message.owner, _stream(sequence).since(*asked, sequence.num_cached_tokens))
+        elif not self.outbox.resend_ended(message):
             lost = Ended("error", ErrorCode.INTERNAL, "the worker does not know this request")
             entry = SequenceTokens(message.request_id, message.attempt, message.first, (), lost)
             self.outbox.add(message.owner, entry)
@@ -123,9 +130,17 @@ class Roster:
 
     # --- what the engine decides ----------------------------------------------------------------
 
-    def advance(self, sequence: Sequence, token_id: int, now_s: float) -> None:
+    def score(self, sequence: Sequence, logprobs: tuple[TokenLogprobs, ...]) -> None:
+        """The next tokens of its prompt have been scored."""
+        said = PromptLogprobs(len(sequence.prompt_logprobs), logprobs)
+        sequence.prompt_logprobs += logprobs
+        first = sequence.num_output_tokens
+        entry = SequenceTokens(sequence.request_id, sequence.attempt, first, (), prompt_logprobs=said)
+        self.outbox.add(sequence.owner, entry)
+
+    def advance(self, sequence: Sequence, token_id: int, now_s: float, logprobs: TokenLogprobs | None = None) -> None:
         """A sequence got its next token, and may end with it."""
-        sequence.append(token_id)
+        sequence.append(token_id, logprobs)
         num_cached: int | None = None
         if sequence.first_token_at_s is None:
             sequence.first_token_at_s = now_s
@@ -139,7 +154,8 @@ class Roster:
             self.end(sequence, "length", now_s, num_new=1)
         else:
             first = sequence.num_output_tokens - 1
-            entry = SequenceTokens(sequence.request_id, sequence.attempt, first, (token_id,), None, num_cached)
+            new = tuple(sequence.logprobs[first:])
+            entry = SequenceTokens(sequence.request_id, sequence.attempt, first, (token_id,), None, num_cached, new)
             self.outbox.add(sequence.owner, entry)
 
     def end(
@@ -154,9 +170,7 @@ class Roster:
     ) -> None:
         self._remove(sequence)
         ended = sequence.ended(reason, now_s, code=code, message=message)
-        self.outbox.end(
-            sequence.owner, sequence.request_id, sequence.attempt, sequence.output, num_new=num_new, ended=ended
-        )
+        self.outbox.end(_stream(sequence, ended), num_new)
 
     def fail(self, sequences: Iterable[Sequence], now_s: float, message: str) -> None:
         for sequence in sequences:
@@ -189,4 +203,20 @@ class Roster:
         return None
 
     def _refuse(self, submit: Submit, ended: Ended) -> None:
-        self.outbox.end(submit.owner, submit.request_id, submit.attempt, submit.output, num_new=0, ended=ended)
+        self.outbox.end(Stream(submit.owner, submit.request_id, submit.attempt, submit.output, ended), num_new=0)
+
+
+def _stream(sequence: Sequence, ended: Ended | None = None) -> Stream:
+    return Stream(
+        sequence.owner,
+        sequence.request_id,
+        sequence.attempt,
+        tuple(sequence.output),
+        ended,
+        tuple(sequence.logprobs),
+        tuple(sequence.prompt_logprobs),
+    )
+
+
+def _rest_of(submit: Submit) -> Resend:
+    return Resend(submit.owner, submit.request_id, submit.attempt, len(submit.output))

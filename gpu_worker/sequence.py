@@ -3,12 +3,14 @@
 from collections import Counter
 from typing import Final
 
+from gpu_worker.execution.logprobs import ScoredTokens
 from gpu_worker.execution.sampling import SamplingRow
 from gpu_worker.memory.prefix_index import BlockKey, root_key
 from shared.ids import OwnerId, RequestId
-from shared.messages import Ended, Submit
+from shared.messages import Ended, Submit, TokenLogprobs
 
 _NOTHING: Final[Counter[int]] = Counter()  # never written
+_NOT_KEPT: Final = TokenLogprobs(-1, 0.0)  # nobody asks for it
 
 
 class Sequence:
@@ -18,6 +20,7 @@ class Sequence:
     __slots__ = (
         "_output_counts",
         "_prompt_ids",
+        "_scores_prompt",
         "assigned_at_s",
         "attempt",
         "block_ids",
@@ -28,6 +31,7 @@ class Sequence:
         "first_token_at_s",
         "host_block_ids",
         "is_ready",
+        "logprobs",
         "num_cached_tokens",
         "num_computed_tokens",
         "num_preemptions",
@@ -37,6 +41,7 @@ class Sequence:
         "num_tokens",
         "owner",
         "priority",
+        "prompt_logprobs",
         "request_id",
         "root_key",
         "sampling",
@@ -75,6 +80,12 @@ class Sequence:
         counts = repeats or self.sampling.presence_penalty != 0 or self.sampling.frequency_penalty != 0
         self._prompt_ids = frozenset(submit.prompt) if repeats else frozenset()
         self._output_counts: Counter[int] | None = Counter(submit.output) if counts else None
+        # One per output token, if they are asked for. An owner that has tokens of an earlier attempt has theirs, too,
+        # and all of the prompt's, of which the first token has none.
+        asks = self.sampling.num_logprobs is not None
+        self.logprobs: list[TokenLogprobs] = [_NOT_KEPT] * len(submit.output) if asks else []
+        self.prompt_logprobs: list[TokenLogprobs] = []
+        self._scores_prompt = self.sampling.num_prompt_logprobs is not None and not submit.output
 
     @property
     def num_output_tokens(self) -> int:
@@ -88,8 +99,28 @@ class Sequence:
     def output(self) -> list[int]:
         return self.token_ids[self.num_prompt_tokens :]
 
-    def append(self, token_id: int) -> None:
+    @property
+    def needs_prompt_logits(self) -> bool:
+        """Tokens of its prompt are still to be scored."""
+        return self._scores_prompt and len(self.prompt_logprobs) < self.num_prompt_tokens - 1
+
+    @property
+    def max_reused_tokens(self) -> int:
+        """KV that others computed is of use for so many tokens: the logits of what follows are needed."""
+        return len(self.prompt_logprobs) if self.needs_prompt_logits else self.num_tokens - 1
+
+    def scored_tokens(self, start: int, end: int) -> ScoredTokens | None:
+        """What a step that computes its tokens [start, end) is to score. Invariant: start <= len(prompt_logprobs)."""
+        first, last = len(self.prompt_logprobs), min(end, self.num_prompt_tokens - 1)
+        if not self._scores_prompt or first >= last:
+            return None
+        num_top = self.sampling.num_prompt_logprobs or 0
+        return ScoredTokens(first - start, self.token_ids[first + 1 : last + 1], num_top)
+
+    def append(self, token_id: int, logprobs: TokenLogprobs | None = None) -> None:
         self.token_ids.append(token_id)
+        if logprobs is not None:
+            self.logprobs.append(logprobs)
         self.num_tokens += 1
         self.due_at_s = self._next_due_at_s()
         if self._output_counts is not None:

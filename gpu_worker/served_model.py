@@ -26,6 +26,7 @@ class ServedModel:
         max_sequence_tokens: int,
         costs: LearningCosts,
         content_id: str = "",
+        max_scored_tokens: int = 256,
     ) -> None:
         self.name = name
         self.executor = executor
@@ -33,6 +34,7 @@ class ServedModel:
         self.max_sequence_tokens = max_sequence_tokens  # context length or KV pool, whichever is less
         self.costs = costs
         self.content_id = content_id or name  # equal: equal tokens have equal KV
+        self.max_scored_tokens = max_scored_tokens  # of prompts, in one step: their logits are all in memory
         self.is_leaving = False  # it takes no new sequences
         self.last_step = 0
         self.num_preemptions = 0

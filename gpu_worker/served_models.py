@@ -15,6 +15,7 @@ import torch
 from gpu_worker.calibration import Expected
 from gpu_worker.device.base import Device, KvLayout
 from gpu_worker.execution.executor import Executor
+from gpu_worker.execution.logprobs import max_scored_tokens
 from gpu_worker.execution.module import build_module
 from gpu_worker.host_cache.protocol import BlobId, BlobSpec
 from gpu_worker.importer.launch import ensure_imported
@@ -175,8 +176,9 @@ class ServedModels:
         if worker.probe_steps and ground.costs.is_guess(name):
             self._calibrate(name, Expected(card.vocab_size, on_measured=lambda: self._keep_costs(name)))
         return ServedModel(
-            name, executor, shape, memory.kv, memory.weights, ground.store, max_tokens, costs, content_id
-        )
+            name, executor, shape, memory.kv, memory.weights, ground.store, max_tokens, costs, content_id,
+            max_scored_tokens(card.vocab_size),
+        )  # fmt: skip
 
     def _keep_costs(self, name: ModelName) -> None:
         asyncio.get_running_loop().run_in_executor(None, self._ground.costs.save, name)

@@ -42,6 +42,9 @@ class Sampling(Part, frozen=True):
     min_tokens: int = 0  # until then no stop token can be chosen
     stop_token_ids: tuple[int, ...] = ()  # the model's end tokens are among them unless ignore_eos
     choice_index: int = 0
+    logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, what is added to its logit)
+    num_logprobs: int | None = None  # of each output token, and of so many of the most likely ones in its place
+    num_prompt_logprobs: int | None = None  # the same for the tokens of the prompt; None: not wanted
 
 
 class Submit(Message, frozen=True):
@@ -119,6 +122,22 @@ class Ended(Part, frozen=True):
     num_swaps: int = 0  # preemptions that moved its KV to host memory, instead of computing it again
 
 
+class TokenLogprobs(Part, frozen=True, gc=False):
+    """A token by its model's own probabilities, before bias, penalties and temperature. Natural logarithms."""
+
+    token_id: int
+    logprob: float
+    top_ids: tuple[int, ...] = ()  # the most likely tokens in its place, the first one first; it may be among them
+    top_logprobs: tuple[float, ...] = ()  # theirs
+
+
+class PromptLogprobs(Part, frozen=True):
+    """Of a prompt. Its first token has no probability: entry k is of token k + 1."""
+
+    first: int  # entries[first : first + len(tokens)] = tokens
+    tokens: tuple[TokenLogprobs, ...]
+
+
 class SequenceTokens(Part, frozen=True):
     """What one step added to one sequence."""
 
@@ -128,6 +147,8 @@ class SequenceTokens(Part, frozen=True):
     token_ids: tuple[int, ...]
     ended: Ended | None = None
     num_cached_tokens: int | None = None  # of the prompt; with the first tokens of an attempt, and with tokens resent
+    logprobs: tuple[TokenLogprobs, ...] = ()  # one per token id, where they are asked for
+    prompt_logprobs: PromptLogprobs | None = None  # all of them come no later than the first token
 
 
 class Frame(Message, frozen=True):
@@ -153,6 +174,7 @@ class Resend(Message, frozen=True):
     request_id: RequestId
     attempt: int
     first: int
+    first_prompt_logprob: int = 0
 
 
 # --- beats --------------------------------------------------------------------------------------
@@ -268,6 +290,12 @@ class GenerationParams(msgspec.Struct, frozen=True, kw_only=True):
     ttft_s: float | None = None  # the first token is due then, counted from the request's arrival,
     tbt_s: float | None = None  # and each further one so much later
     priority: int | None = None  # lower is served first
+    n: int | None = None  # choices for each prompt
+    logprobs: int | None = None  # of each token of the output, and of so many of the most likely ones in its place
+    prompt_logprobs: int | None = None  # the same for the prompt; with it max_tokens may be 0
+    logit_bias: dict[int, float] | None = None  # by token id
+    stop_token_ids: list[int] | None = None  # besides the model's own
+    include_stop_str_in_output: bool | None = None
 
 
 class Generate(Message, frozen=True):
@@ -290,7 +318,8 @@ class CallError(Part, frozen=True):
 
 
 class Piece(Message, frozen=True):
-    """Gateway to client, numbered per call: 0 replies to Generate, the last has a finish_reason or an error."""
+    """Gateway to client, numbered per call: 0 replies to Generate. The last of each choice has a finish_reason; an
+    error ends the call."""
 
     call_id: CallId
     number: int
@@ -299,10 +328,18 @@ class Piece(Message, frozen=True):
     token_ids: tuple[int, ...] = ()
     finish_reason: Literal["stop", "length", "tool_calls"] | None = None
     num_prompt_tokens: int = 0  # with finish_reason
-    num_output_tokens: int = 0  # with finish_reason
+    num_output_tokens: int = 0  # with finish_reason, of all choices so far
     error: CallError | None = None
     reasoning: str = ""  # of a chat, as text and tool_calls are
     tool_calls: tuple[ToolCallPiece, ...] = ()
+    choice: int = 0  # of `n`
+    logprobs: tuple[TokenLogprobs, ...] = ()  # of the tokens whose text is out, one after the other
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()  # from the second token on, before the first of the output
+
+    @property
+    def is_empty(self) -> bool:
+        said = self.text, self.token_ids, self.finish_reason, self.reasoning, self.tool_calls
+        return not any((*said, self.logprobs, self.prompt_logprobs))
 
 
 class CancelCall(Message, frozen=True):

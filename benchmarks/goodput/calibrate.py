@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from benchmarks import bare_worker
 from benchmarks.goodput.copies import DTYPE, KV_TOKEN_BYTES, NUM_LAYERS
 from benchmarks.goodput.real_run import replay, worker_config
-from gpu_worker.execution.executor import Executor, StepPart
+from gpu_worker.execution.executor import Executor, PartOutput, StepPart
 from gpu_worker.execution.streaming import Stream
 from gpu_worker.scheduling.costs import StepCosts, StepShape, step_shape
 from shared.catalogue import PLAIN_LAYOUT, open_catalogue, read_manifest
@@ -158,7 +158,7 @@ def watching() -> Iterator[Steps]:
     steps, step = Steps(), Executor.step
     is_streamed = False  # such a step waits for weights, and calls itself without a stream
 
-    def timed(self: Executor, parts: Sequence[StepPart], stream: Stream | None = None) -> list[int | None]:
+    def timed(self: Executor, parts: Sequence[StepPart], stream: Stream | None = None) -> list[PartOutput]:
         nonlocal is_streamed
         if is_streamed or stream is not None:
             is_streamed = stream is not None

@@ -1,7 +1,7 @@
 """Batched sampling on the device, parameters per row, randomness a function of (seed, choice, position) only.
 
 A token is drawn by inverse CDF over the kept probabilities in id order, so equal logits give equal tokens whatever
-else is in the batch. The order of operations is vLLM's: penalties, temperature, then min-p, top-k and top-p.
+else is in the batch. The order of operations is vLLM's: bias, penalties, temperature, then min-p, top-k and top-p.
 """
 
 from collections import Counter
@@ -42,6 +42,7 @@ def sample(logits: Tensor, rows: Sequence[SamplingRow]) -> list[int]:
     """logits: [num_rows, vocab_size] any float dtype, device; may be overwritten -> one token id per row."""
     logits = logits.float()
     for i, row in enumerate(rows):
+        _bias(logits[i], row.sampling.logit_bias)
         _penalize(logits[i], row)
     tokens = logits.argmax(-1)  # [num_rows]
     random_rows = [i for i, row in enumerate(rows) if row.sampling.temperature > 0]
@@ -49,6 +50,13 @@ def sample(logits: Tensor, rows: Sequence[SamplingRow]) -> list[int]:
         at = torch.tensor(random_rows, device=logits.device)
         tokens[at] = _draw(logits[at], [rows[i] for i in random_rows])
     return tokens.tolist()
+
+
+def _bias(logits: Tensor, bias: Sequence[tuple[int, float]]) -> None:
+    """logits: [vocab_size] float32, in place."""
+    if bias:
+        ids = torch.tensor([token_id for token_id, _ in bias], device=logits.device)
+        logits[ids] += torch.tensor([added for _, added in bias], dtype=torch.float32, device=logits.device)
 
 
 def _penalize(logits: Tensor, row: SamplingRow) -> None:

@@ -220,7 +220,7 @@ class KvStore:
         forget_kv(sequence)
 
     def _look_up(self, sequence: Sequence) -> _Known:
-        keys = self._content.keys(sequence, sequence.num_tokens - 1)  # the last token is always computed
+        keys = self._content.keys(sequence, sequence.max_reused_tokens)
         on_device = self._on_device.blocks.match(keys)
         if sequence.host_block_ids:
             return _Known(on_device, sequence.host_block_ids, 0, is_swapped=True)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gpu_worker.execution.executor import Executor, StepPart
+from gpu_worker.execution.executor import Executor, PartOutput, StepPart
 from gpu_worker.execution.streaming import Stream
 
 TIMEOUT_S = 30.0
@@ -43,7 +43,7 @@ async def gated_steps(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StepGate
     """Of every worker in this process; on leaving all steps run."""
     gate, loop, original = StepGate(), asyncio.get_running_loop(), Executor.step
 
-    def step(executor: Executor, parts: Sequence[StepPart], stream: Stream | None = None) -> list[int | None]:
+    def step(executor: Executor, parts: Sequence[StepPart], stream: Stream | None = None) -> list[PartOutput]:
         gate.pass_through(loop, parts)
         return original(executor, parts, stream)
 

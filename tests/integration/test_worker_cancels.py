@@ -3,7 +3,7 @@
 import pytest
 
 from gpu_worker.device.cpu import CpuDevice
-from gpu_worker.execution.executor import Executor
+from gpu_worker.execution.executor import Executor, PartOutput
 from shared.errors import ErrorCode
 from shared.ids import RequestId
 from tests.integration.step_gate import gated_steps
@@ -77,7 +77,7 @@ async def test_a_step_that_raises_ends_its_sequences_and_the_worker_goes_on(
 ) -> None:
     source = tiny_models.source("llama")
 
-    def fail(executor: Executor, parts: object) -> list[int | None]:
+    def fail(executor: Executor, parts: object) -> list[PartOutput]:
         raise RuntimeError("out of luck")
 
     async with running_worker(tiny_models.config([source])) as harness:

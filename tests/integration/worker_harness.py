@@ -33,6 +33,7 @@ from shared.messages import (
     Sampling,
     SequenceTokens,
     Submit,
+    TokenLogprobs,
     WorkerBeat,
 )
 from shared.telemetry import Registry
@@ -92,14 +93,23 @@ class TinyModels:
 
     def generate(self, source: ModelSource, prompt: Sequence[int], num_tokens: int) -> list[int]:
         """What transformers' own greedy generation says, alone."""
+        output = self._reference(source).generate(  # type: ignore[operator]
+            torch.tensor([list(prompt)]), max_new_tokens=num_tokens, do_sample=False, pad_token_id=0
+        )
+        return output[0, len(prompt) :].tolist()
+
+    def logprobs(self, source: ModelSource, token_ids: Sequence[int]) -> torch.Tensor:
+        """[num_tokens, vocab_size]: what transformers' own model says comes after each token."""
+        with torch.inference_mode():
+            logits = self._reference(source)(torch.tensor([list(token_ids)]), use_cache=False).logits[0]
+        return torch.log_softmax(logits.double(), -1)
+
+    def _reference(self, source: ModelSource) -> transformers.PreTrainedModel:
         if source.name not in self._references:
             model = transformers.AutoModelForCausalLM.from_pretrained(source.path, dtype=torch.float32)
             model.generation_config.eos_token_id = None
             self._references[source.name] = model.eval()
-        output = self._references[source.name].generate(  # type: ignore[operator]
-            torch.tensor([list(prompt)]), max_new_tokens=num_tokens, do_sample=False, pad_token_id=0
-        )
-        return output[0, len(prompt) :].tolist()
+        return self._references[source.name]
 
 
 @dataclass
@@ -107,6 +117,8 @@ class Stream:
     """What an owner heard of one request."""
 
     tokens: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
     ended: Ended | None = None
     done: asyncio.Event = field(default_factory=asyncio.Event)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -169,8 +181,9 @@ class Harness:
     async def acknowledge_end(self, request_id: RequestId) -> None:
         await self.bus.publish(subjects.worker(WORKER), EndAck(OWNER, (request_id,)))
 
-    async def resend(self, request_id: RequestId, first: int, attempt: int = 0) -> None:
-        await self.bus.publish(subjects.worker(WORKER), Resend(OWNER, request_id, attempt, first))
+    async def resend(self, request_id: RequestId, first: int, attempt: int = 0, first_prompt_logprob: int = 0) -> None:
+        message = Resend(OWNER, request_id, attempt, first, first_prompt_logprob)
+        await self.bus.publish(subjects.worker(WORKER), message)
 
     async def tokens(self, request_id: RequestId, num: int) -> None:
         """Waits until the stream has so many."""
@@ -212,6 +225,9 @@ class Harness:
         if num_known < 0:  # a frame was lost; whoever wants the tokens asks again
             return
         stream.tokens += entry.token_ids[num_known:]
+        stream.logprobs += entry.logprobs[num_known:]
+        if (prompt := entry.prompt_logprobs) is not None:
+            stream.prompt_logprobs += prompt.tokens[len(stream.prompt_logprobs) - prompt.first :]
         stream.changed.set()
         if entry.ended is not None:
             stream.ended = entry.ended

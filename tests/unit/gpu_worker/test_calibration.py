@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gpu_worker.calibration import MOST_S, QUIET_S, Calibration, Expected
-from gpu_worker.execution.executor import Executor, StepPart
+from gpu_worker.execution.executor import Executor, PartOutput, StepPart
 from gpu_worker.memory.slab_pool import SlabPool
 from gpu_worker.scheduling.costs import StepShape, guess
 from gpu_worker.scheduling.measured_costs import MeasuredCosts, SwitchCosts
@@ -53,12 +53,12 @@ class StubExecutor:
     def bind(self, base: Tensor) -> None:
         return None
 
-    def step(self, parts: Sequence[StepPart]) -> list[int | None]:
+    def step(self, parts: Sequence[StepPart]) -> list[PartOutput]:
         assert self._blobs.num_held, "the blob could go"
         if self.error is not None:
             raise self.error
         self.steps.append(parts)
-        return [0 for _ in parts]
+        return [PartOutput(0) for _ in parts]
 
 
 class Measuring:

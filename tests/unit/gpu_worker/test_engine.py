@@ -14,7 +14,7 @@ from gpu_worker.calibration import QUIET_S, Expected
 from gpu_worker.device.base import SequenceSpan
 from gpu_worker.device.cpu import CpuDevice
 from gpu_worker.engine import Engine
-from gpu_worker.execution.executor import Executor, StepPart
+from gpu_worker.execution.executor import Executor, PartOutput, StepPart
 from gpu_worker.memory.slab_pool import SlabPool
 from gpu_worker.metrics import EngineMetrics
 from gpu_worker.outbox import Outbox
@@ -34,21 +34,21 @@ from shared.slo import DEFAULT_TTFT_S
 from shared.telemetry import Registry
 from tests.unit.gpu_worker.stand_ins import BLOCK_TOKENS, COSTS, LIFE, OWNER, WORKER, assign, cancel, kv_store
 
-Step = Callable[[Sequence[StepPart]], list[int | None]]
+Step = Callable[[Sequence[StepPart]], list[PartOutput]]
 TIMEOUT_S = 10.0
 VOCAB_SIZE = 50
 
 
-def tokens_of(parts: Sequence[StepPart]) -> list[int | None]:
+def tokens_of(parts: Sequence[StepPart]) -> list[PartOutput]:
     """42 for each sequence that asks for a token."""
-    return [42 if part.sampling else None for part in parts]
+    return [PartOutput(42 if part.sampling else None) for part in parts]
 
 
 class StubExecutor:
     def __init__(self, step: Step) -> None:
         self._step = step
 
-    def step(self, parts: Sequence[StepPart], stream: None = None) -> list[int | None]:
+    def step(self, parts: Sequence[StepPart], stream: None = None) -> list[PartOutput]:
         return self._step(parts)
 
     def bind(self, base: Tensor) -> None:
@@ -191,7 +191,7 @@ async def test_prompts_in_chunks_then_token_by_token() -> None:
     """3 tokens of prompt, 8 a step."""
     spans: list[list[tuple[int, int]]] = []
 
-    def step(parts: Sequence[StepPart]) -> list[int | None]:
+    def step(parts: Sequence[StepPart]) -> list[PartOutput]:
         spans.append([(part.span.start, part.span.num_new) for part in parts])
         assert all(len(part.token_ids) == part.span.num_new for part in parts)
         assert all(len(part.span.block_ids) * BLOCK_TOKENS >= part.span.length for part in parts)
@@ -247,7 +247,7 @@ async def test_an_idle_worker_measures_a_model_and_work_takes_over() -> None:
 async def test_deadlines_count_from_when_a_request_came_however_long_a_step_kept_it_waiting() -> None:
     first_due_at_s: list[float] = []
 
-    def step(parts: Sequence[StepPart]) -> list[int | None]:
+    def step(parts: Sequence[StepPart]) -> list[PartOutput]:
         found = (worker.roster.get(RequestId(request)) for request in "ab")
         first_due_at_s[:] = [sequence.first_due_at_s for sequence in found if sequence]
         return tokens_of(parts)
@@ -286,7 +286,7 @@ async def test_a_model_whose_steps_fail_does_not_starve_others() -> None:
     """Each failure is answered with a new request."""
     num_failures = 0
 
-    def fail(parts: Sequence[StepPart]) -> list[int | None]:
+    def fail(parts: Sequence[StepPart]) -> list[PartOutput]:
         nonlocal num_failures
         num_failures += 1
         loop.call_soon_threadsafe(worker.submit, f"bad-{num_failures}", "bad", 1)
@@ -304,7 +304,7 @@ async def test_a_model_whose_steps_fail_does_not_starve_others() -> None:
 
 
 async def test_what_arrives_during_a_step_takes_effect_after_it() -> None:
-    def step(parts: Sequence[StepPart]) -> list[int | None]:
+    def step(parts: Sequence[StepPart]) -> list[PartOutput]:
         spans.append(parts[0].span)
         if len(spans) == 3:
             loop.call_soon_threadsafe(worker.engine.receive, cancel("r"))

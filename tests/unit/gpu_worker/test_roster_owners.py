@@ -11,6 +11,7 @@ from gpu_worker.scheduling.round_robin import RoundRobin
 from gpu_worker.sequence import Sequence
 from shared.errors import ErrorCode
 from shared.ids import OwnerId, RequestId
+from shared.messages import PromptLogprobs, Resend, TokenLogprobs
 from tests.unit.gpu_worker.stand_ins import (
     LIFE,
     OTHER,
@@ -144,3 +145,36 @@ def test_who_asks_for_what_is_not_here_hears_that_it_is_lost(roster: Roster, ask
     assert (entry.request_id, entry.attempt) == (asked.request_id, asked.attempt)
     assert (entry.ended.reason, entry.ended.code) == ("error", ErrorCode.INTERNAL)
     assert roster.get(RequestId("r")) is sequence
+
+
+def test_logprobs_go_out_with_their_tokens_and_are_said_again_with_them(roster: Roster) -> None:
+    sequence = admit(roster, prompt=(1, 2, 3, 4), num_logprobs=0, num_prompt_logprobs=1)
+    of_prompt = tuple(TokenLogprobs(token_id, -1.0, (9,), (-0.5,)) for token_id in (2, 3, 4))
+    of_output = tuple(TokenLogprobs(token_id, -2.0) for token_id in (50, 51))
+    roster.score(sequence, of_prompt[:1])
+    roster.score(sequence, of_prompt[1:])
+    for entry in of_output:
+        roster.advance(sequence, entry.token_id, 2.0, entry)
+    heard = drain(roster.outbox)
+    assert [entry.prompt_logprobs for entry in heard] == [
+        PromptLogprobs(0, of_prompt[:1]), PromptLogprobs(1, of_prompt[1:]), None, None
+    ]  # fmt: skip
+    firsts = [(entry.first, entry.logprobs) for entry in heard]
+    assert firsts == [(0, ()), (0, ()), (0, of_output[:1]), (1, of_output[1:])]
+    roster.resend(Resend(OWNER, sequence.request_id, 0, 1, first_prompt_logprob=2))
+    (again,) = drain(roster.outbox)
+    assert (again.token_ids, again.logprobs) == ((51,), of_output[1:])
+    assert again.prompt_logprobs == PromptLogprobs(2, of_prompt[2:])
+
+
+def test_a_later_attempt_says_logprobs_of_its_own_tokens(roster: Roster) -> None:
+    sequence = admit(roster, attempt=1, output=[40, 41], num_logprobs=0, num_prompt_logprobs=0)
+    entry = TokenLogprobs(50, -2.0)
+    roster.advance(sequence, 50, 2.0, entry)
+    (said,) = drain(roster.outbox)
+    assert (said.first, said.token_ids, said.logprobs) == (2, (50,), (entry,))
+    roster.cancel(cancel(attempt=1), now_s=3.0)
+    drain(roster.outbox)
+    roster.resend(resend(first=2, attempt=1))
+    (again,) = drain(roster.outbox)
+    assert (again.first, again.token_ids, again.logprobs, again.prompt_logprobs) == (2, (50,), (entry,), None)

@@ -37,8 +37,10 @@ def plain_sample(logits: Sequence[float], row: SamplingRow) -> int:
 
 
 def penalized(logits: Sequence[float], row: SamplingRow) -> list[float]:
+    bias = dict(row.sampling.logit_bias)
     result = []
     for token_id, logit in enumerate(logits):
+        logit += bias.get(token_id, 0.0)
         num_seen = row.output_counts[token_id]
         if num_seen or token_id in row.prompt_ids:
             penalty = row.sampling.repetition_penalty

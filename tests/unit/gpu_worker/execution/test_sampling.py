@@ -120,6 +120,9 @@ settings_of_a_request = st.fixed_dictionaries(
         "presence_penalty": st.sampled_from([-2.0, -0.5, 0.7, 2.0]),
         "frequency_penalty": st.sampled_from([-2.0, -0.5, 0.7, 2.0]),
         "repetition_penalty": st.sampled_from([0.5, 1.2, 2.0]),
+        "logit_bias": st.dictionaries(st.integers(0, 3), st.sampled_from([-100.0, -1.3, 0.9, 100.0])).map(
+            lambda bias: tuple(bias.items())
+        ),
         "min_tokens": st.integers(0, 30),
         "stop_token_ids": st.sets(st.integers(0, 2), max_size=3).map(tuple),
     },
@@ -169,6 +172,20 @@ def test_no_stop_token_before_min_tokens() -> None:
             *(row(p, temperature=temperature, min_tokens=3, stop_token_ids=(0, 1), seed=2) for p in (0, 2, 3)),
         )
         assert (early in (2, 3), last in (2, 3), free in (0, 1)) == (True, True, True)
+
+
+def test_a_bias_moves_the_greatest_and_comes_before_penalties() -> None:
+    logits = [1.0, 3.0, 2.0]
+    assert draw(logits, row(temperature=0.0, logit_bias=((0, 2.5),)), row(temperature=0.0)) == [0, 1]
+    penalized = row(temperature=0.0, logit_bias=((1, 2.0),), repetition_penalty=2.0, output=[1])
+    assert draw([0.4, -1.0, -3.0], penalized) == [1]  # (-1 + 2) / 2, not -1 x 2 + 2
+
+
+def test_a_banned_token_never_comes_and_a_wanted_one_always() -> None:
+    flat = [0.0] * 50
+    banned = tuple((token_id, -100.0) for token_id in range(10))
+    assert set(draw(flat, *(row(p, logit_bias=banned) for p in range(300)))) <= set(range(10, 50))
+    assert set(draw(flat, *(row(p, logit_bias=((7, 100.0),)) for p in range(300)))) == {7}
 
 
 # --- extremes -----------------------------------------------------------------------------------

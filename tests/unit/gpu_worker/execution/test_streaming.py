@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.tiny_models import FAMILIES, make_tiny_model
 from gpu_worker.device.base import KvLayout, Piece, SequenceSpan
 from gpu_worker.device.cpu import CpuDevice
-from gpu_worker.execution.executor import Executor, StepPart
+from gpu_worker.execution.executor import Executor, PartOutput, StepPart
 from gpu_worker.execution.module import build_module
 from gpu_worker.execution.sampling import SamplingRow
 from gpu_worker.execution.streaming import Stream
@@ -71,7 +71,7 @@ class Loaded:
         self.executor = Executor(device, build_module(folder, self.manifest), device.allocate(block_bytes), layout)
         self.num_layers = kv.num_layers
 
-    def step(self, stream: Stream | None = None) -> int | None:
+    def step(self, stream: Stream | None = None) -> PartOutput:
         part = StepPart(SequenceSpan(len(PROMPT), 0, [0]), PROMPT, GREEDY)
         return self.executor.step([part], stream)[0]
 
