@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Final
 
 from gateway.choice import Delta
@@ -22,6 +23,7 @@ BEAT_S: Final = 1.0
 MAX_MISSED_BEATS: Final = 5
 _MAX_MESSAGE_CHARS: Final = 1000
 _LAST_WORDS_S: Final = 1.0
+_PIECE_LOGPROBS: Final = 512  # tokens of one piece, each beside up to 20 others
 
 CallKey = tuple[ClientId, CallId]
 
@@ -119,9 +121,9 @@ class BusFront:
             async with self._pipeline.generate(call) as generation:
                 while not generation.is_done:
                     for delta in await generation.next():
-                        piece = self._piece(generate.call_id, number + 1, delta, generation)
-                        await self._bus.publish(subject, piece)
-                        number += 1
+                        for piece in self._pieces(generate.call_id, number, delta, generation):
+                            await self._bus.publish(subject, piece)
+                            number = piece.number
                         generation.written([delta])
         except RequestError as error:
             await self._say_failure(subject, self._failure(generate.call_id, number + 1, error))
@@ -132,16 +134,28 @@ class BusFront:
             failure = RequestError(ErrorCode.INTERNAL, "The gateway failed on this call.")
             await self._say_failure(subject, self._failure(generate.call_id, number + 1, failure))
 
-    def _piece(self, call_id: CallId, number: int, delta: Delta, generation: Generation) -> Piece:
-        return Piece(
+    def _pieces(self, call_id: CallId, last: int, delta: Delta, generation: Generation) -> Iterator[Piece]:
+        """Each is far below the bus's limit. A prompt's log-probabilities come before anything else of its choice."""
+        choice, numbers = generation.choices[delta.index], count(last + 1)
+        if choice.num_output_tokens == len(delta.token_ids):
+            for first in range(0, len(choice.prompt_logprobs), _PIECE_LOGPROBS):
+                part = tuple(choice.prompt_logprobs[first : first + _PIECE_LOGPROBS])
+                yield Piece(call_id, next(numbers), self._gateway_id, choice=delta.index, prompt_logprobs=part)
+        logprobs = delta.logprobs
+        while len(logprobs) > _PIECE_LOGPROBS:
+            part, logprobs = logprobs[:_PIECE_LOGPROBS], logprobs[_PIECE_LOGPROBS:]
+            yield Piece(call_id, next(numbers), self._gateway_id, choice=delta.index, logprobs=part)
+        yield Piece(
             call_id,
-            number,
+            next(numbers),
             self._gateway_id,
             delta.text,
             delta.token_ids,
             delta.finish_reason,
             generation.num_prompt_tokens if delta.finish_reason else 0,
             generation.num_output_tokens if delta.finish_reason else 0,
+            choice=delta.index,
+            logprobs=logprobs,
         )
 
     async def _say_failure(self, subject: str, piece: Piece) -> None:

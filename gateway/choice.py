@@ -13,7 +13,7 @@ from gateway.stop import StopStrings
 from gateway.text_progress import TextProgress
 from gateway.vocabulary import Vocabulary
 from shared.errors import RequestError
-from shared.messages import RequestFinished
+from shared.messages import RequestFinished, TokenLogprobs
 
 FinishReason = Literal["stop", "length"]
 
@@ -27,6 +27,7 @@ class Delta:
     token_ids: tuple[int, ...]
     finish_reason: FinishReason | None
     num_tokens_out: int  # of the choice, from its first on: their text is here or came before
+    logprobs: tuple[TokenLogprobs, ...] = ()  # of the tokens whose text is here, if they were asked for
 
 
 class Choice:
@@ -43,22 +44,34 @@ class Choice:
         meter: DeadlineMeter,
         clock: Callable[[], float],
         times: TokenTimes | None = None,
+        *,
+        keeps_stop: bool = False,
+        scores_only: bool = False,
     ) -> None:
+        """keeps_stop: what ends it is text. scores_only: nothing but the prompt's log-probabilities is wanted."""
         self.index = index
         self.finish_reason: FinishReason | None = None
         self.num_output_tokens = 0  # read so far
         self._sequence = sequence
         self._detokenizer = Detokenizer(vocabulary, context)
-        self._stops = StopStrings(stops)
+        self._stops = StopStrings(stops, keep=keeps_stop)
         self._progress = TextProgress()
         self._owner = owner
         self._meter = meter
         self._clock = clock
         self._times = times
+        self._keeps_stop = keeps_stop
+        self._scores_only = scores_only
+        self._num_logprobs_out = 0
 
     @property
     def prompt(self) -> tuple[int, ...]:
         return self._sequence.first_submit.prompt
+
+    @property
+    def prompt_logprobs(self) -> list[TokenLogprobs]:
+        """From its second token on, if they were asked for: complete with the first delta."""
+        return self._sequence.prompt_logprobs
 
     @property
     def num_cached_tokens(self) -> int:
@@ -74,6 +87,8 @@ class Choice:
         """What is new since the last call. Raises RequestError when the sequence failed."""
         if self.finish_reason:
             return None
+        if self._scores_only:
+            return self._take_scores()
         # The output first: what ends the sequence comes after its tokens.
         token_ids, text = self._read()
         ended = self._sequence.ended
@@ -86,7 +101,18 @@ class Choice:
         if not token_ids and not self.finish_reason:
             return None
         num_tokens_out = self.num_output_tokens if self.finish_reason else self._progress.num_tokens_out
-        return Delta(self.index, text, token_ids, self.finish_reason, num_tokens_out)
+        first, self._num_logprobs_out = self._num_logprobs_out, num_tokens_out
+        logprobs = tuple(self._sequence.logprobs[first:num_tokens_out])
+        return Delta(self.index, text, token_ids, self.finish_reason, num_tokens_out, logprobs)
+
+    def _take_scores(self) -> Delta | None:
+        """The one token that its worker had to draw is nobody's."""
+        if isinstance(self._sequence.ended, RequestError):
+            raise self._sequence.ended
+        if self._sequence.ended is None:
+            return None
+        self.finish_reason = "length"
+        return Delta(self.index, "", (), "length", 0)
 
     def written(self, delta: Delta) -> None:
         """It is on its way to the client."""
@@ -102,8 +128,9 @@ class Choice:
         first = self.num_output_tokens
         for token_id in self._sequence.output[first:]:
             self.num_output_tokens += 1
-            if self.num_output_tokens > sampling.min_tokens and token_id in sampling.stop_token_ids:
-                continue  # it ends the sequence and is no text
+            is_end = self.num_output_tokens > sampling.min_tokens and token_id in sampling.stop_token_ids
+            if is_end and not self._keeps_stop:
+                continue
             text = self._detokenizer.feed(token_id)
             num_chars, stopped = len(text), False
             if self.num_output_tokens > sampling.min_tokens:

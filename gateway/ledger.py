@@ -148,14 +148,14 @@ class Ledger:
                 continue
             present.add(tokens.request_id)
             sequence.place = place
-            if tokens.first > len(sequence.output):
+            if sequence.lacks_what_is_before(tokens):
                 if not sequence.is_behind:
                     acts.append(self._ask(sequence, place, now_s))
                 continue
             was_behind = sequence.is_behind
             if tokens.num_cached_tokens is not None:
                 sequence.num_cached_tokens = tokens.num_cached_tokens
-            sequence.append(tokens.first, tokens.token_ids, now_s)
+            sequence.take(tokens, now_s)
             if tokens.ended:
                 sequence.num_cached_tokens = tokens.ended.num_cached_tokens
                 ended.append(tokens.request_id)
@@ -254,8 +254,8 @@ class Ledger:
         """For everything from the first token that is not here. A worker answers always, if only with no tokens."""
         sequence.is_behind = True
         sequence.heard_at_s = now_s
-        first = len(sequence.output)
-        resend = Resend(self._owner, sequence.first_submit.request_id, sequence.attempt, first)
+        known = len(sequence.output), len(sequence.prompt_logprobs)
+        resend = Resend(self._owner, sequence.first_submit.request_id, sequence.attempt, *known)
         return Publish(subjects.worker(place.worker), resend)
 
     def _cancel(self, request_id: RequestId, attempt: int, model: ModelName, place: Place | None) -> Publish:

@@ -11,6 +11,12 @@ from shared.slo import MAX_PRIORITY, MAX_TBT_S, MAX_TTFT_S, MIN_S, ServiceLevel
 
 MAX_STOPS: Final = 16
 MAX_STOP_CHARS: Final = 256
+MAX_STOP_TOKENS: Final = 128
+MAX_BIASED_TOKENS: Final = 1024
+MAX_BIAS: Final = 100.0
+MAX_CHOICES: Final = 64  # of one request: prompts times n
+MAX_LOGPROBS: Final = 20  # of the most likely tokens in one place
+MAX_PROMPT_LOGPROBS: Final = 1 << 17  # of one request: its prompts' tokens, and those named in the place of each
 COMPLETION_MAX_TOKENS: Final = 16  # OpenAI's default of /v1/completions
 _INT64: Final = (-(2**63), 2**63 - 1)
 
@@ -34,11 +40,46 @@ def check(params: GenerationParams) -> None:
     if params.priority is not None and abs(params.priority) > MAX_PRIORITY:
         raise invalid(f"priority must be an integer from {-MAX_PRIORITY} to {MAX_PRIORITY}.", "priority")
     _at_least("top_k", params.top_k, -1)
-    _at_least("max_tokens", params.max_tokens, 1)
+    _at_least("max_tokens", params.max_tokens, 0 if params.prompt_logprobs is not None else 1)
     _at_least("min_tokens", params.min_tokens, 0)
     if params.seed is not None and not _INT64[0] <= params.seed <= _INT64[1]:
         raise invalid("seed must be a signed 64-bit integer.", "seed")
+    _from_to("n", params.n, 1, MAX_CHOICES)
+    _from_to("logprobs", params.logprobs, 0, MAX_LOGPROBS)
+    _from_to("prompt_logprobs", params.prompt_logprobs, 0, MAX_LOGPROBS)
+    if len(params.stop_token_ids or ()) > MAX_STOP_TOKENS:
+        raise invalid(f"stop_token_ids may have at most {MAX_STOP_TOKENS} tokens.", "stop_token_ids")
+    if len(params.logit_bias or ()) > MAX_BIASED_TOKENS:
+        raise invalid(f"logit_bias may name at most {MAX_BIASED_TOKENS} tokens.", "logit_bias")
+    for bias in (params.logit_bias or {}).values():
+        _number("logit_bias", bias, -MAX_BIAS, MAX_BIAS)
     stops(params)
+
+
+def check_tokens(params: GenerationParams, vocab_size: int) -> None:
+    """What only a model can say of checked params. Raises RequestError."""
+    check_token_ids(tuple(params.stop_token_ids or ()), vocab_size, "stop_token_ids")
+    check_token_ids(tuple(params.logit_bias or ()), vocab_size, "logit_bias")
+
+
+def check_prompt_logprobs(params: GenerationParams, num_tokens: int) -> None:
+    """num_tokens: of all choices' prompts. Raises RequestError."""
+    num_logprobs = 0 if params.prompt_logprobs is None else num_tokens * (1 + params.prompt_logprobs)
+    if num_logprobs > MAX_PROMPT_LOGPROBS:
+        raise invalid(
+            f"This asks for {num_logprobs} log-probabilities of prompts ({num_tokens} tokens); at most "
+            f"{MAX_PROMPT_LOGPROBS} are possible.",
+            "logprobs",
+        )
+
+
+def num_choices(params: GenerationParams, num_prompts: int) -> int:
+    """Of the whole request. Raises RequestError."""
+    num = num_prompts * _or(params.n, 1)
+    if not 1 <= num <= MAX_CHOICES:
+        name = "prompt" if _or(params.n, 1) == 1 else "n"
+        raise invalid(f"A request may have 1 to {MAX_CHOICES} choices (prompts times n), got {num}.", name)
+    return num
 
 
 def stops(params: GenerationParams) -> tuple[str, ...]:
@@ -61,17 +102,20 @@ def complete(
     default_max_tokens: int | None,
     eos_token_ids: tuple[int, ...],
 ) -> Sampling:
-    """Checked params with every default filled in; `default_max_tokens` None means the rest of the context.
+    """Checked params with every default filled in; `default_max_tokens` None means the rest of the context. With
+    max_tokens 0 a token is drawn, too, that nobody gets: workers know no output of none.
 
     Raises RequestError when prompt and output don't fit the context together.
     """
     room = context_length - num_prompt_tokens
-    wanted = params.max_tokens or min(default_max_tokens or room, room)
+    scores_only = params.max_tokens == 0
+    wanted = 1 if scores_only else params.max_tokens or min(default_max_tokens or room, room)
     if room < 1 or wanted > room:
         raise context_exceeded(context_length, num_prompt_tokens, params.max_tokens or 0)
     min_tokens = _or(params.min_tokens, 0)
     if min_tokens > wanted:
         raise invalid(f"min_tokens ({min_tokens}) must not be greater than max_tokens ({wanted}).", "min_tokens")
+    ends = (*(() if params.ignore_eos else eos_token_ids), *(params.stop_token_ids or ()))
     seed = secrets.randbits(64) if params.seed is None else params.seed % 2**64
     return Sampling(
         max_tokens=wanted,
@@ -84,7 +128,10 @@ def complete(
         frequency_penalty=_or(params.frequency_penalty, 0.0),
         repetition_penalty=_or(params.repetition_penalty, 1.0),
         min_tokens=min_tokens,
-        stop_token_ids=() if params.ignore_eos else eos_token_ids,
+        stop_token_ids=tuple(dict.fromkeys(ends)),
+        logit_bias=tuple(sorted((params.logit_bias or {}).items())),
+        num_logprobs=params.logprobs,
+        num_prompt_logprobs=params.prompt_logprobs,
     )
 
 
@@ -123,3 +170,8 @@ def _number(name: str, value: float | None, low: float, high: float, *, above_lo
 def _at_least(name: str, value: int | None, low: int) -> None:
     if value is not None and not low <= value < 2**63:
         raise invalid(f"{name} must be an integer of at least {low}.", name)
+
+
+def _from_to(name: str, value: int | None, low: int, high: int) -> None:
+    if value is not None and not low <= value <= high:
+        raise invalid(f"{name} must be an integer from {low} to {high}.", name)

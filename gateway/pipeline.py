@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+
+from msgspec.structs import replace
 
 from gateway import params as checks
 from gateway.attainment import Attainment, DeadlineMeter
@@ -14,29 +15,34 @@ from gateway.metrics import GatewayMetrics
 from gateway.models import Models
 from gateway.owner import Owner
 from gateway.prompts import Chat, Prompt, Prompts
+from gateway.vocabulary import Vocabulary
 from shared.errors import ErrorCode, RequestError
 from shared.ids import ModelName, RequestId
 from shared.levels import Levels
 from shared.messages import GenerationParams
-
-MAX_PROMPTS: Final = 64  # of one request
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     call_id: str  # unique for ever; the request ids begin with it
     model: ModelName
-    prompts: tuple[Prompt, ...]  # one choice each
+    prompts: tuple[Prompt, ...]  # params.n choices each
     params: GenerationParams
     arrived_at_s: float
 
 
 class Generation:
-    """The choices of one call as they grow."""
+    """The choices of one call as they grow: those of its first prompt, then those of the second, ..."""
 
-    def __init__(self, choices: list[Choice], wake: asyncio.Event) -> None:
+    def __init__(self, call: Call, choices: list[Choice], vocabulary: Vocabulary, wake: asyncio.Event) -> None:
         self.choices = choices
+        self.vocabulary = vocabulary
+        self._call = call
+        self._num_per_prompt = len(choices) // len(call.prompts)
         self._wake = wake
+
+    def prompt_of(self, choice: int) -> Prompt:
+        return self._call.prompts[choice // self._num_per_prompt]
 
     @property
     def is_done(self) -> bool:
@@ -44,7 +50,8 @@ class Generation:
 
     @property
     def num_prompt_tokens(self) -> int:
-        return sum(len(choice.prompt) for choice in self.choices)
+        """Each prompt counts once."""
+        return sum(len(choice.prompt) for choice in self.choices[:: self._num_per_prompt])
 
     @property
     def num_output_tokens(self) -> int:
@@ -52,8 +59,8 @@ class Generation:
 
     @property
     def num_cached_tokens(self) -> int:
-        """Of the prompts."""
-        return sum(choice.num_cached_tokens for choice in self.choices)
+        """Of the prompts, for the first choice of each."""
+        return sum(choice.num_cached_tokens for choice in self.choices[:: self._num_per_prompt])
 
     async def next(self, timeout_s: float | None = None) -> list[Delta]:
         """What is new, at most one delta per choice; empty after `timeout_s`. Raises RequestError if one failed."""
@@ -105,7 +112,7 @@ class Pipeline:
     @asynccontextmanager
     async def generate(self, call: Call) -> AsyncIterator[Generation]:
         """Leaving the block ends the call: what still runs is cancelled. Raises RequestError."""
-        num = len(call.prompts)
+        num = checks.num_choices(call.params, len(call.prompts))
         self._admit(num)
         choices: list[Choice] = []
         try:
@@ -133,8 +140,6 @@ class Pipeline:
     def _admit(self, num: int) -> None:
         if self._is_draining:
             raise stopping()
-        if not 1 <= num <= MAX_PROMPTS:
-            raise checks.invalid(f"A request may have 1 to {MAX_PROMPTS} prompts, got {num}.", "prompt")
         if self._num_open + num > self._max_requests:
             raise RequestError(ErrorCode.OVERLOADED, "Too many requests are in flight.", retry_after_s=1.0)
         self._num_open += num
@@ -148,6 +153,7 @@ class Pipeline:
     async def _begin(self, call: Call, choices: list[Choice]) -> Generation:
         model = self._models.get(call.model)
         checks.check(call.params)
+        checks.check_tokens(call.params, model.card.vocab_size)
         context_length = self._models.context_length(model)
         prompts = [await self._prompts.token_ids(model, prompt, context_length) for prompt in call.prompts]
         samplings = [
@@ -160,9 +166,16 @@ class Pipeline:
             )
             for prompt, token_ids in zip(call.prompts, prompts, strict=True)
         ]
+        choices_per_prompt = range(call.params.n or 1)
+        checks.check_prompt_logprobs(call.params, len(choices_per_prompt) * sum(map(len, prompts)))
+        wanted = [
+            (prompt, token_ids, replace(sampling, choice_index=k))
+            for prompt, token_ids, sampling in zip(call.prompts, prompts, samplings, strict=True)
+            for k in choices_per_prompt
+        ]
         level = checks.service_level(call.params, self._levels[call.model])
         wake = asyncio.Event()
-        for index, (prompt, token_ids, sampling) in enumerate(zip(call.prompts, prompts, samplings, strict=True)):
+        for index, (prompt, token_ids, sampling) in enumerate(wanted):
             # A chat's answer is a text of its own; a completion goes on where its prompt ends.
             context = () if isinstance(prompt, Chat) else token_ids[-NUM_CONTEXT_TOKENS:]
             request_id = RequestId(f"{call.call_id}-{index}")
@@ -171,9 +184,21 @@ class Pipeline:
             meter = DeadlineMeter(level.slo, call.arrived_at_s, self._attainment.of(call.model))
             times = self._metrics.token_times(call.model, call.arrived_at_s)
             choices.append(
-                Choice(index, sequence, model.vocabulary, context, stops, self._owner, meter, self._clock, times)
+                Choice(
+                    index,
+                    sequence,
+                    model.vocabulary,
+                    context,
+                    stops,
+                    self._owner,
+                    meter,
+                    self._clock,
+                    times,
+                    keeps_stop=bool(call.params.include_stop_str_in_output),
+                    scores_only=call.params.max_tokens == 0,
+                )
             )
-        return Generation(choices, wake)
+        return Generation(call, choices, model.vocabulary, wake)
 
 
 def stopping() -> RequestError:

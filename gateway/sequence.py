@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from shared.errors import RequestError
 from shared.ids import Incarnation, WorkerId
-from shared.messages import Ended, Submit
+from shared.messages import Ended, SequenceTokens, Submit, TokenLogprobs
+
+Phase = Literal["submitting", "held", "queued", "running"]  # held: by a router, until a worker takes it
 
 
 class Place(NamedTuple):
@@ -28,6 +30,8 @@ class Sequence:
     heard_at_s: float  # of it, or asked for it
     attempt: int = 0
     output: list[int] = field(default_factory=list)  # token ids so far; at most sampling.max_tokens
+    logprobs: list[TokenLogprobs] = field(default_factory=list)  # one per token id, if they were asked for
+    prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)  # the prompt's, from its second token on
     ended: Ended | RequestError | None = None  # Ended with stop or length only
     first_token_at_s: float | None = None
     router: Incarnation | None = None  # that accepted this attempt
@@ -41,20 +45,47 @@ class Sequence:
         """A router has it, and no worker as far as we know."""
         return self.router is not None and self.place is None
 
+    @property
+    def phase(self) -> Phase:
+        if self.place is None:
+            return "submitting" if self.router is None else "held"
+        return "running" if self.output else "queued"
+
     def submit(self) -> Submit:
         """The message that asks for the rest of this sequence."""
         return msgspec.structs.replace(self.first_submit, attempt=self.attempt, output=tuple(self.output))
 
-    def append(self, first: int, token_ids: tuple[int, ...], now_s: float) -> None:
+    def lacks_what_is_before(self, tokens: SequenceTokens) -> bool:
+        """Something was lost. A prompt's log-probabilities all come before the first token."""
+        num_scored = len(self.prompt_logprobs)
+        if (prompt := tokens.prompt_logprobs) is not None:
+            if prompt.first > num_scored:
+                return True
+            num_scored = max(num_scored, prompt.first + len(prompt.tokens))
+        asks = self.first_submit.sampling.num_prompt_logprobs is not None
+        is_scored = not asks or num_scored >= len(self.first_submit.prompt) - 1
+        return tokens.first > len(self.output) or (bool(tokens.token_ids) and not is_scored)
+
+    def take(self, tokens: SequenceTokens, now_s: float) -> None:
+        """What is new of them; nothing is lacking before."""
+        if (prompt := tokens.prompt_logprobs) is not None:
+            self.prompt_logprobs += prompt.tokens[len(self.prompt_logprobs) - prompt.first :]
+        self.append(tokens.first, tokens.token_ids, now_s, tokens.logprobs)
+
+    def append(
+        self, first: int, token_ids: tuple[int, ...], now_s: float, logprobs: tuple[TokenLogprobs, ...] = ()
+    ) -> None:
         """Takes what is new of output[first:], where first <= len(output)."""
         self.is_behind = False
         self.heard_at_s = now_s
-        new = token_ids[len(self.output) - first :]
+        num_known = len(self.output) - first
+        new = token_ids[num_known:]
         if not new:
             return
         if self.first_token_at_s is None:
             self.first_token_at_s = now_s
-        self.output.extend(new)
+        self.output += new
+        self.logprobs += logprobs[num_known:]
         self.wake()
 
     def next_attempt(self, now_s: float) -> None:

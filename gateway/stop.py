@@ -8,8 +8,10 @@ class StopStrings:
     depends on the text alone. Text is held back only while it could be the beginning of a stop string.
     """
 
-    def __init__(self, stops: tuple[str, ...]) -> None:
+    def __init__(self, stops: tuple[str, ...], *, keep: bool = False) -> None:
+        """keep: the one that is found goes out with the text before it."""
         self._stops = stops
+        self._keep = keep
         self._max_held = max((len(stop) for stop in stops), default=1) - 1
         self._held = ""
         self.found: str | None = None  # the one that cut the text
@@ -27,7 +29,7 @@ class StopStrings:
             end, start = min(found)
             self.found = text[start:end]
             self._held = ""
-            return text[:start], True
+            return text[: end if self._keep else start], True
         cut = self._first_possible_start(text)
         self._held = text[cut:]
         return text[:cut], False

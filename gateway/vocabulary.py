@@ -11,6 +11,7 @@ from typing import Final
 from tokenizers import Tokenizer
 
 from gateway.text.jobs import Spelled
+from gateway.token_bytes import TokenBytes
 
 _NO_TABLES: Final = (
     '{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":null,"pre_tokenizer":null,'
@@ -28,14 +29,27 @@ class Vocabulary:
             self._decoder = Tokenizer.from_str(_NO_TABLES % spelled.decoder).decoder
         except Exception as error:  # the library has no class of its own for it
             raise ValueError(f"its decoder can't be read ({type(error).__name__})") from error
+        self._bytes = TokenBytes(spelled.decoder, self._text_of)
 
     def decode(self, token_ids: Iterable[int]) -> str:
         """Special tokens and ids without a token have no text."""
-        tokens = [token for token_id in token_ids if (token := self._token(token_id))]
+        special = self._special_ids
+        return self._text_of([token for i in token_ids if i not in special and (token := self._token(i))])
+
+    def is_special(self, token_id: int) -> bool:
+        return token_id in self._special_ids
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What the token adds to a text, not always UTF-8 by itself; a special one's name. Empty: there is none."""
+        token = self._token(token_id)
+        return token.encode() if token_id in self._special_ids else self._bytes.of(token) if token else b""
+
+    def _text_of(self, tokens: list[str]) -> str:
         return self._decoder.decode(tokens) if self._decoder is not None else " ".join(tokens)
 
     def _token(self, token_id: int) -> str:
-        if token_id in self._special_ids or not 0 <= token_id < len(self._ends):
+        """As the tokenizer writes it; empty: there is none."""
+        if not 0 <= token_id < len(self._ends):
             return ""
         start = self._ends[token_id - 1] if token_id else 0
         return self._texts[start : self._ends[token_id]].decode()

@@ -86,7 +86,8 @@ class KottosClient:
         chat: Sequence[ChatMessage] | None = None,
         params: GenerationParams = _DEFAULTS,
     ) -> AsyncGenerator[Piece, None]:
-        """Give one of text, token_ids, chat. Leaving the loop cancels the call; the last piece has a finish_reason.
+        """Give one of text, token_ids, chat. Leaving the loop cancels the call; the last piece of each
+        choice has a finish_reason.
 
         Raises RequestError (refused or ended by the gateway, or no gateway there), GatewayLost, PiecesLost,
         ReaderTooSlow, BusUnavailable (also when the connection is lost meanwhile), RequestTimeout, MessageTooLarge.
@@ -103,12 +104,12 @@ class KottosClient:
             token_ids=tuple(token_ids) if token_ids is not None else None,
             chat=tuple(chat) if chat is not None else None,
         )
-        call = self._calls[call_id] = Call()
+        call = self._calls[call_id] = Call(1 if params.n is None else params.n)
         try:
             call.accept(await self._ask(request))
             while not call.ended:
                 piece = await call.next_piece()
-                if piece.text or piece.token_ids or piece.finish_reason:
+                if not piece.is_empty:
                     yield piece
         finally:
             del self._calls[call_id]

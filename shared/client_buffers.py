@@ -38,9 +38,10 @@ class ReaderTooSlow(BusError):
 class Call:
     """A call's pieces on their way from the bus to the reader's loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, num_choices: int = 1) -> None:
         self.gateway: OwnerId | None = None  # once known
-        self.ended = False  # the gateway sent the last piece, and the reader has it
+        self._num_choices = num_choices  # that have not finished
+        self.ended = False  # the gateway sent the last pieces, and the reader has them
         self._pieces: deque[Piece] = deque()
         self._error: BusError | None = None  # raised once the pieces before it are read
         self._next_number = 1
@@ -91,7 +92,8 @@ class Call:
             await self._changed.wait()
         piece = self._pieces.popleft()
         self._raise_error_of(piece)
-        self.ended = piece.finish_reason is not None
+        self._num_choices -= piece.finish_reason is not None
+        self.ended = self._num_choices <= 0
         return piece
 
     def _raise_error_of(self, piece: Piece) -> None:

@@ -19,7 +19,7 @@ def parse(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:  # well-formed, of a wrong type
-        message, _, path = str(error).partition(" - at `$")
+        message, _, path = str(error).replace(" - at `key` in `$", " - at `$").partition(" - at `$")
         missing = _MISSING.search(message)
         names = [path.rstrip("`").removeprefix("."), missing.group(1) if missing else ""]
         raise invalid(str(error)[:_MAX_MESSAGE_CHARS], ".".join(filter(None, names)) or None) from None

@@ -115,3 +115,44 @@ async def test_end_tokens_count_only_when_asked_to(client: AsyncOpenAI) -> None:
     assert forced.choices[0].finish_reason == "length"
     assert forced.usage is not None
     assert forced.usage.completion_tokens == 40
+
+
+@pytest.mark.parametrize("model", BOTH)
+async def test_an_output_scored_as_a_prompt_has_the_same_log_probabilities(client: AsyncOpenAI, model: str) -> None:
+    """Computed token by token, and again all at once: in bfloat16 they differ by rounding."""
+    asked: dict[str, Any] = {"model": model, "temperature": 0, "logprobs": 5}
+    shown = {"return_token_ids": True}
+    drawn = await client.completions.create(prompt=PROMPT, max_tokens=12, **asked, extra_body=shown)
+    whole = [*drawn.choices[0].prompt_token_ids, *drawn.choices[0].token_ids]
+    scored = await client.completions.create(prompt=whole, echo=True, max_tokens=0, **asked)
+    first, second = drawn.choices[0].logprobs, scored.choices[0].logprobs
+    assert first is not None and first.token_logprobs is not None and first.tokens is not None
+    assert second is not None and second.token_logprobs is not None and second.tokens is not None
+    assert second.tokens[-12:] == first.tokens
+    assert second.token_logprobs[-12:] == pytest.approx(first.token_logprobs, abs=0.25)
+    assert len(second.tokens) == len(whole)
+    assert scored.choices[0].text.endswith(drawn.choices[0].text)
+    assert scored.usage is not None and scored.usage.completion_tokens == 0
+
+
+async def test_a_chats_tokens_spell_its_content(client: AsyncOpenAI) -> None:
+    answer = await client.chat.completions.create(
+        model=CHAT_MODEL, messages=QUESTION, temperature=0, max_tokens=16, n=2, logprobs=True, top_logprobs=3
+    )
+    for choice in answer.choices:
+        assert choice.logprobs is not None and choice.logprobs.content is not None
+        spelled = b"".join(bytes(entry.bytes or []) for entry in choice.logprobs.content)
+        assert spelled.decode().removesuffix("<|im_end|>") == choice.message.content
+        assert all(entry.logprob == entry.top_logprobs[0].logprob for entry in choice.logprobs.content)  # greedy
+    assert answer.choices[0].message.content == answer.choices[1].message.content
+
+
+async def test_choices_of_one_prompt_differ_and_a_bias_bans(client: AsyncOpenAI) -> None:
+    asked: dict[str, Any] = {"model": CHAT_MODEL, "prompt": PROMPT, "max_tokens": 12, "seed": 3}
+    asked["extra_body"] = {"return_token_ids": True}
+    answer = await client.completions.create(n=4, temperature=1.0, **asked)
+    assert len({choice.text for choice in answer.choices}) == 4
+    greedy = await client.completions.create(temperature=0, **asked)
+    [first, *_] = greedy.choices[0].token_ids
+    banned = await client.completions.create(temperature=0, logit_bias={str(first): -100}, **asked)
+    assert first not in banned.choices[0].token_ids

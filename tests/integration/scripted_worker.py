@@ -19,11 +19,13 @@ from shared.messages import (
     Frame,
     Message,
     ModelLoad,
+    PromptLogprobs,
     Refused,
     Resend,
     RouterBeat,
     SequenceTokens,
     Submit,
+    TokenLogprobs,
     WorkerBeat,
 )
 
@@ -32,6 +34,14 @@ ROUTER: Final = Incarnation("router-1")
 FIRST_LIFE: Final = Incarnation("life-1")
 T = TypeVar("T", bound=Message)
 Answer = Callable[[Submit], Sequence[int] | Refused | None]
+
+
+def scored(token_ids: Sequence[int], num_top: int | None) -> tuple[TokenLogprobs, ...]:
+    """Each is the most likely one, followed by its neighbours."""
+    if num_top is None:
+        return ()
+    logprobs = tuple(-0.5 - k for k in range(num_top))
+    return tuple(TokenLogprobs(i, -0.5, tuple(range(i, i + num_top)), logprobs) for i in token_ids)
 
 
 def nothing(submit: Submit) -> None:
@@ -103,7 +113,22 @@ class ScriptedWorker:
         running.ended = ended
         attempt = running.submit.attempt if attempt is None else attempt
         num_cached = None if first else self.num_cached_tokens
-        await self._frame(running.submit, SequenceTokens(request_id, attempt, first, token_ids, ended, num_cached))
+        logprobs = scored(token_ids, running.submit.sampling.num_logprobs)
+        await self._frame(
+            running.submit, SequenceTokens(request_id, attempt, first, token_ids, ended, num_cached, logprobs)
+        )
+
+    def lose(self, request_id: RequestId, *token_ids: int) -> None:
+        """One frame with the next tokens that nobody hears."""
+        self.sequences[request_id].output += token_ids
+        self._number += 1
+
+    async def score_prompt(self, request_id: RequestId, first: int = 0, last: int | None = None) -> None:
+        """One frame with entries [first, last) of the log-probabilities of its prompt."""
+        submit = self.sequences[request_id].submit
+        entries = scored(submit.prompt[1:], submit.sampling.num_prompt_logprobs)[first:last]
+        said = SequenceTokens(request_id, submit.attempt, 0, (), prompt_logprobs=PromptLogprobs(first, entries))
+        await self._frame(submit, said)
 
     async def die(self) -> None:
         """Its next life knows nothing of the former one."""
@@ -155,6 +180,10 @@ class ScriptedWorker:
         answer = self.answer(submit)
         token_ids = () if answer is None or isinstance(answer, Refused) else answer
         sampling = submit.sampling
+        if token_ids and sampling.num_prompt_logprobs is not None and not submit.output:
+            half = len(submit.prompt) // 2
+            await self.score_prompt(submit.request_id, 0, half)
+            await self.score_prompt(submit.request_id, half)
         for index in range(len(submit.output), min(len(token_ids), sampling.max_tokens)):
             if submit.request_id not in self.sequences:
                 return
@@ -167,8 +196,13 @@ class ScriptedWorker:
 
     async def _say_again(self, resend: Resend) -> None:
         if running := self.sequences.get(resend.request_id):
+            if running.submit.sampling.num_prompt_logprobs is not None:
+                await self.score_prompt(resend.request_id, resend.first_prompt_logprob)
             missing = tuple(running.output[resend.first :])
-            again = SequenceTokens(resend.request_id, resend.attempt, resend.first, missing, running.ended)
+            logprobs = scored(missing, running.submit.sampling.num_logprobs)
+            again = SequenceTokens(
+                resend.request_id, resend.attempt, resend.first, missing, running.ended, logprobs=logprobs
+            )
             await self._frame(running.submit, again)
 
     async def _frame(self, submit: Submit, *sequences: SequenceTokens) -> None:

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from cli.broker import EmbeddedBroker
 from shared import client_buffers, subjects
@@ -56,8 +57,12 @@ def client_on(bus: Bus, **time_limits: float) -> KottosClient:
     return KottosClient(BusConfig(), bus=bus, **time_limits)
 
 
-async def read(client: KottosClient, text: str = "hello") -> list[Piece]:
-    return [piece async for piece in client.generate("tiny", text=text)]
+async def read(
+    client: KottosClient,
+    text: str = "hello",
+    params: GenerationParams = GenerationParams(),  # noqa: B008  # no state
+) -> list[Piece]:
+    return [piece async for piece in client.generate("tiny", text=text, params=params)]
 
 
 async def test_pieces_arrive_in_order_until_the_last(twin: Twin, gateway: FakeGateway) -> None:
@@ -87,6 +92,18 @@ async def test_token_ids_chat_and_params_travel(twin: Twin, gateway: FakeGateway
         await asyncio.gather(by_ids, by_chat)
         assert (call.token_ids, call.text, call.chat, call.params) == ((1, 2), None, None, params)
         assert (other_call.token_ids, other_call.text, other_call.chat) == (None, None, (message,))
+
+
+async def test_a_call_of_several_choices_ends_with_the_last_of_them(twin: Twin, gateway: FakeGateway) -> None:
+    async with client_on(twin.new("client")) as client:
+        reading = asyncio.create_task(read(client, params=GenerationParams(n=2)))
+        call = await gateway.next_call()
+        sent = [replace(gateway.piece(call, 1, "one", 7), choice=1), replace(gateway.last_piece(call, 2), choice=1)]
+        sent += [gateway.piece(call, 3, "two", 8), gateway.last_piece(call, 4)]
+        for piece in sent:
+            await gateway.send(call, piece)
+        assert await reading == sent
+    assert gateway.cancels.messages == []
 
 
 async def test_calls_run_side_by_side(twin: Twin, gateway: FakeGateway) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from gateway import bus_front
 from gateway.bus_front import BusFront
 from shared import subjects
 from shared.client import KottosClient
@@ -16,7 +17,7 @@ from shared.messages import Cancel, ChatMessage, Ended, Generate, GenerationPara
 from shared.slo import Slo
 from tests.integration.gateway_harness import BASE, CHAT, Stack, encode, open_stack
 from tests.recorder import Recorder
-from tests.unit.gateway.tiny_models import BOS_ID
+from tests.unit.gateway.tiny_models import BOS_ID, EOS_ID
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -145,3 +146,23 @@ async def test_calls_of_a_silent_client_are_cancelled(stack: Stack) -> None:
         assert cancel.request_id == submit.request_id
     assert front.num_calls == 0
     await bus.close()
+
+
+async def test_choices_and_logprobs(stack: Stack, client: KottosClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In pieces of two entries at most."""
+    monkeypatch.setattr(bus_front, "_PIECE_LOGPROBS", 2)
+    stack.worker.reset(lambda submit: [*encode(("quick", "lazy dog")[submit.sampling.choice_index]), EOS_ID])
+    params = GenerationParams(n=2, logprobs=1, prompt_logprobs=0, max_tokens=20)
+    pieces = [piece async for piece in client.generate(BASE, text="The quick fox", params=params)]
+    for choice, text in enumerate(("quick", "lazy dog")):
+        mine = [piece for piece in pieces if piece.choice == choice]
+        assert "".join(piece.text for piece in mine) == text
+        assert [piece.finish_reason for piece in mine if piece.finish_reason] == ["stop"]
+        scored = [entry.token_id for piece in mine for entry in piece.logprobs]
+        assert scored == [token_id for piece in mine for token_id in piece.token_ids] == [*encode(text), EOS_ID]
+        assert all(len(entry.top_ids) == 1 for piece in mine for entry in piece.logprobs)
+        of_prompt = [entry.token_id for piece in mine for entry in piece.prompt_logprobs]
+        assert of_prompt == encode("The quick fox")
+        assert all(len(piece.prompt_logprobs) <= 2 for piece in mine)
+    assert pieces[-1].num_prompt_tokens == len(encode("The quick fox")) + 1
+    assert pieces[-1].num_output_tokens == len(encode("quick")) + len(encode("lazy dog")) + 2

@@ -3,13 +3,14 @@
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.http.openai.fields import GenerateRequest, supported
-from gateway.params import invalid
+from gateway.params import MAX_LOGPROBS, invalid
 from gateway.pipeline import Call
 from gateway.prompts import Chat
 from shared.ids import ModelName
-from shared.messages import ChatMessage
+from shared.messages import ChatMessage, GenerationParams
 
 
 class ContentPart(msgspec.Struct, frozen=True):
@@ -25,18 +26,25 @@ class RequestMessage(msgspec.Struct, frozen=True):
 class ChatRequest(GenerateRequest, frozen=True, kw_only=True):
     messages: list[RequestMessage]
     max_completion_tokens: int | None = None
-    # not supported yet, unless they ask for nothing
     logprobs: bool | None = None
     top_logprobs: int | None = None
+    # not supported yet, unless they ask for nothing
     tools: list[msgspec.Raw] | None = None
     functions: list[msgspec.Raw] | None = None
 
     def check_supported(self) -> None:
         super().check_supported()
-        supported("logprobs", not self.logprobs)
-        supported("top_logprobs", not self.top_logprobs)
         supported("tools", not self.tools)
         supported("functions", not self.functions)
+
+    def params(self, max_tokens: int | None) -> GenerationParams:
+        """Raises RequestError."""
+        num_top = self.top_logprobs or 0
+        if not 0 <= num_top <= MAX_LOGPROBS:
+            raise invalid(f"top_logprobs must be an integer from 0 to {MAX_LOGPROBS}.", "top_logprobs")
+        if num_top and not self.logprobs:
+            raise invalid("top_logprobs is only allowed when logprobs is true.", "top_logprobs")
+        return replace(super().params(max_tokens), logprobs=num_top if self.logprobs else None)
 
     def call(self, call_id: str, arrived_at_s: float) -> Call:
         """Raises RequestError."""

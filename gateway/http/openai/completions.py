@@ -3,28 +3,32 @@
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.http.openai.fields import GenerateRequest, supported
 from gateway.params import invalid
 from gateway.pipeline import Call
 from gateway.prompts import Prompt, Text, Tokens
 from shared.ids import ModelName
+from shared.messages import GenerationParams
 
 
 class CompletionRequest(GenerateRequest, frozen=True, kw_only=True):
     prompt: str | list[int | str | list[int]]
-    # not supported yet, unless they ask for nothing
-    logprobs: int | None = None
     echo: bool | None = None
     best_of: int | None = None
-    suffix: str | None = None
+    suffix: str | None = None  # not supported
 
     def check_supported(self) -> None:
         super().check_supported()
-        supported("logprobs", self.logprobs is None)
-        supported("echo", not self.echo)
-        supported("best_of", self.best_of in (None, 1))
         supported("suffix", not self.suffix)
+        if self.best_of is not None and self.best_of != (1 if self.n is None else self.n):
+            raise invalid("best_of must be equal to n: whatever is generated is returned.", "best_of")
+
+    def params(self, max_tokens: int | None) -> GenerationParams:
+        """With echo the log-probabilities are those of the prompt, too."""
+        params = super().params(max_tokens)
+        return replace(params, prompt_logprobs=self.logprobs) if self.echo else params
 
     def call(self, call_id: str, arrived_at_s: float) -> Call:
         """Raises RequestError."""

@@ -1,7 +1,7 @@
 """What requests of both routes have in common. Fields that nobody here knows are ignored.
 
 Sources: platform.openai.com/docs/api-reference (chat/create, completions/create); vLLM for top_k, min_p, min_tokens,
-ignore_eos, repetition_penalty and return_token_ids.
+ignore_eos, repetition_penalty, stop_token_ids, include_stop_str_in_output, continuous_usage_stats and return_token_ids.
 """
 
 import msgspec
@@ -12,6 +12,7 @@ from shared.messages import GenerationParams
 
 class StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
 
 
 class ResponseFormat(msgspec.Struct, frozen=True):
@@ -25,19 +26,26 @@ class GenerateRequest(GenerationParams, frozen=True, kw_only=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     return_token_ids: bool | None = None
+    # accepted, and of no effect
+    user: str | None = None
+    metadata: dict[str, str] | None = None
+    service_tier: str | None = None
+    store: bool | None = None
     # not supported yet, unless they ask for nothing
-    n: int | None = None
-    logit_bias: dict[str, float] | None = None
     response_format: ResponseFormat | None = None
 
     @property
     def include_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
 
+    @property
+    def continuous_usage(self) -> bool:
+        """Usage so far in each chunk, as vLLM has it: only with include_usage."""
+        return self.include_usage and bool(self.stream_options and self.stream_options.continuous_usage_stats)
+
     def check_supported(self) -> None:
         """Raises RequestError naming the first field that asks for what is not there."""
-        supported("n", self.n in (None, 1))
-        supported("logit_bias", not self.logit_bias)
+        supported("prompt_logprobs", self.prompt_logprobs is None)
         supported("response_format", self.response_format is None or self.response_format.type == "text")
         if self.stream_options is not None and not self.stream:
             raise invalid("stream_options is only allowed when stream is true.", "stream_options")

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gateway.choice import Delta
+from gateway.http.openai.fields import GenerateRequest
 from gateway.pipeline import Generation
 
 TokenIds = tuple[int, ...] | UnsetType  # only with return_token_ids
@@ -58,21 +59,25 @@ class Head:
     kind: str
     chunk_kind: str
 
-    def __init__(self, call_id: str, created: int, model: str, include_usage: bool, return_token_ids: bool) -> None:
+    def __init__(self, call_id: str, created: int, asked: GenerateRequest) -> None:
         self._call_id = call_id
         self._created = created
-        self._model = model
-        self._include_usage = include_usage
-        self._return_token_ids = return_token_ids
+        self._model = asked.model
+        self._include_usage = asked.include_usage
+        self._continuous_usage = asked.continuous_usage
+        self._return_token_ids = bool(asked.return_token_ids)
 
     def shows(self, delta: Delta) -> bool:
-        return bool(delta.text or delta.finish_reason or self._return_token_ids)
+        return bool(delta.text or delta.logprobs or delta.finish_reason or self._return_token_ids)
 
     def usage(self, generation: Generation) -> bytes:
         return self.encode(self.chunk_kind, [], usage_of(generation))
 
-    def encode_chunk(self, choices: Sequence[msgspec.Struct], prompt_token_ids: TokenIds = UNSET) -> bytes:
-        return self.encode(self.chunk_kind, choices, None if self._include_usage else UNSET, prompt_token_ids)
+    def encode_chunk(
+        self, choices: Sequence[msgspec.Struct], generation: Generation, prompt_token_ids: TokenIds = UNSET
+    ) -> bytes:
+        so_far = usage_of(generation) if self._continuous_usage else None
+        return self.encode(self.chunk_kind, choices, so_far if self._include_usage else UNSET, prompt_token_ids)
 
     def encode(
         self,

@@ -20,6 +20,7 @@ from gateway.pipeline import Call, Generation, Pipeline
 from shared.config import GatewayConfig
 from shared.errors import RequestError
 from shared.ids import new_id
+from shared.messages import TokenLogprobs
 
 
 class GenerateRoutes:
@@ -32,13 +33,13 @@ class GenerateRoutes:
         arrived_at_s = self._clock()
         asked = parse(await request.read(), chat_decoder)
         call = _with_headers(asked.call(new_id("chatcmpl"), arrived_at_s), request)
-        return await self._answer(request, asked, call, ChatFormat(call.call_id, *_head(asked)))
+        return await self._answer(request, asked, call, ChatFormat(call.call_id, int(time.time()), asked))
 
     async def completion(self, request: web.Request) -> web.StreamResponse:
         arrived_at_s = self._clock()
         asked = parse(await request.read(), completion_decoder)
         call = _with_headers(asked.call(new_id("cmpl"), arrived_at_s), request)
-        return await self._answer(request, asked, call, TextFormat(call.call_id, *_head(asked)))
+        return await self._answer(request, asked, call, TextFormat(call.call_id, int(time.time()), asked))
 
     async def _answer(
         self, request: web.Request, asked: ChatRequest | CompletionRequest, call: Call, form: Format
@@ -90,12 +91,14 @@ async def _collect(generation: Generation) -> list[Delta]:
     says nothing about how fast it was made."""
     texts: list[list[str]] = [[] for _ in generation.choices]
     token_ids: list[list[int]] = [[] for _ in generation.choices]
+    logprobs: list[list[TokenLogprobs]] = [[] for _ in generation.choices]
     while not generation.is_done:
         deltas = await generation.next()
         generation.written(deltas)
         for delta in deltas:
             texts[delta.index].append(delta.text)
-            token_ids[delta.index].extend(delta.token_ids)
+            token_ids[delta.index] += delta.token_ids
+            logprobs[delta.index] += delta.logprobs
     return [
         Delta(
             choice.index,
@@ -103,6 +106,7 @@ async def _collect(generation: Generation) -> list[Delta]:
             tuple(token_ids[choice.index]),
             choice.finish_reason,
             choice.num_output_tokens,
+            tuple(logprobs[choice.index]),
         )
         for choice in generation.choices
     ]
@@ -111,7 +115,3 @@ async def _collect(generation: Generation) -> list[Delta]:
 def _with_headers(call: Call, request: web.Request) -> Call:
     """Raises RequestError."""
     return replace(call, params=slo_headers.fill(call.params, request.headers))
-
-
-def _head(asked: ChatRequest | CompletionRequest) -> tuple[int, str, bool, bool]:
-    return int(time.time()), asked.model, asked.include_usage, bool(asked.return_token_ids)

@@ -10,8 +10,10 @@ LIFE = Incarnation("life-1")
 ROUTER = Incarnation("router-1")
 
 
-def submit(request: str = "r", *, max_tokens: int = 100, stop_token_ids: tuple[int, ...] = (1,)) -> Submit:
-    sampling = Sampling(max_tokens=max_tokens, seed=1, stop_token_ids=stop_token_ids)
+def submit(
+    request: str = "r", *, max_tokens: int = 100, stop_token_ids: tuple[int, ...] = (1,), **sampling_fields: int
+) -> Submit:
+    sampling = Sampling(max_tokens=max_tokens, seed=1, stop_token_ids=stop_token_ids, **sampling_fields)  # type: ignore[arg-type]
     return Submit(RequestId(request), 0, OWNER, MODEL, (5, 6, 7), sampling)
 
 

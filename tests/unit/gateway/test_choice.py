@@ -11,7 +11,7 @@ from gateway.choice import Choice, Delta
 from gateway.sequence import Sequence
 from shared.errors import ErrorCode, RequestError
 from shared.ids import RequestId
-from shared.messages import Ended, RequestFinished
+from shared.messages import Ended, RequestFinished, TokenLogprobs
 from shared.slo import Slo
 from tests.unit.gateway.builders import submit
 from tests.unit.gateway.tiny_models import EOS_ID, byte_level, vocabulary
@@ -36,19 +36,23 @@ class Office:
 class Reading:
     """One choice of a request that arrived at 0."""
 
-    def __init__(self, *stops: str, max_tokens: int = 50) -> None:
+    def __init__(self, *stops: str, max_tokens: int = 50, **wanted: Any) -> None:
         self.now_s = 0.0
+        self.has_logprobs = False
         self.office = Office()
         self.sequence = Sequence(submit(max_tokens=max_tokens, stop_token_ids=(EOS_ID,)), 0.0, lambda: None, 0.0)
         self.of_model = TokenCounts()
         meter = DeadlineMeter(SLO, 0.0, self.of_model)
         owner = cast(Any, self.office)
-        self.choice = Choice(0, self.sequence, vocabulary(byte_level()), (), stops, owner, meter, lambda: self.now_s)
+        self.choice = Choice(
+            0, self.sequence, vocabulary(byte_level()), (), stops, owner, meter, lambda: self.now_s, **wanted
+        )
 
     def get(self, at_s: float, *token_ids: int, ended: Ended | RequestError | None = None) -> Delta | None:
         """They arrive at that time, and what they complete is written at once."""
         self.now_s = at_s
-        self.sequence.append(len(self.sequence.output), token_ids, at_s)
+        logprobs = tuple(TokenLogprobs(token_id, -1.0) for token_id in token_ids)
+        self.sequence.append(len(self.sequence.output), token_ids, at_s, logprobs if self.has_logprobs else ())
         self.sequence.ended = ended
         if delta := self.choice.take():
             self.choice.written(delta)
@@ -180,3 +184,46 @@ def test_it_says_which_stop_string_ended_it() -> None:
     by_itself = Reading("dog")
     by_itself.get(1.0, *token_ids, EOS_ID, ended=Ended("stop"))
     assert (by_itself.choice.finish_reason, by_itself.choice.stop_string) == ("stop", None)
+
+
+@given(st.text(max_size=30), st.lists(st.text("abxyz ", min_size=1, max_size=4), max_size=3), st.integers(1, 5))
+def test_log_probabilities_come_with_the_text_of_their_tokens_and_all_do(
+    text: str, stops: list[str], burst: int
+) -> None:
+    reading, token_ids = Reading(*stops, max_tokens=1000), ids(text)
+    reading.has_logprobs = True
+    said = list[int]()
+    for start in range(0, len(token_ids), burst):
+        delta = reading.get(0.0, *token_ids[start : start + burst])
+        if delta is None:
+            break
+        said += [entry.token_id for entry in delta.logprobs]
+        assert len(said) == delta.num_tokens_out
+    if last := reading.get(0.0, ended=Ended("length")):
+        said += [entry.token_id for entry in last.logprobs]
+    assert said == token_ids[: reading.choice.num_output_tokens]
+
+
+def test_a_prompt_that_is_only_scored_has_no_output() -> None:
+    reading = Reading(max_tokens=1, scores_only=True)
+    assert reading.get(1.0, *ids("fox")[:1]) is None
+    assert reading.get(1.0, ended=Ended("length")) == Delta(0, "", (), "length", 0)
+    finished = reading.close(99.0)
+    assert (finished.num_output_tokens, finished.finish_reason) == (0, "length")
+    assert reading.judged == (0, 0)
+
+
+def test_a_failure_to_score_a_prompt_is_raised() -> None:
+    with pytest.raises(RequestError):
+        Reading(max_tokens=1, scores_only=True).get(1.0, ended=RequestError(ErrorCode.INTERNAL, "lost"))
+
+
+def test_what_ends_it_is_text_where_it_is_wanted() -> None:
+    reading = Reading("x d", keeps_stop=True)
+    delta = reading.get(1.0, *ids("fox dog"))
+    assert delta is not None
+    assert (delta.text, delta.finish_reason) == ("fox d", "stop")
+    reading = Reading(keeps_stop=True)
+    delta = reading.get(1.0, *ids("fox"), EOS_ID, ended=Ended("stop"))
+    assert delta is not None
+    assert (delta.text, delta.finish_reason) == ("fox", "stop")  # a special token is no text

@@ -50,6 +50,15 @@ BAD: list[tuple[str, object]] = [
     ("stop", ["ok", ""]),
     ("stop", ["x"] * 17),
     ("stop", "x" * 257),
+    ("n", 0),
+    ("n", 65),
+    ("logprobs", -1),
+    ("logprobs", 21),
+    ("prompt_logprobs", 21),
+    ("logit_bias", {5: 100.5}),
+    ("logit_bias", {5: math.nan}),
+    ("logit_bias", {token_id: 1.0 for token_id in range(1025)}),
+    ("stop_token_ids", [5] * 129),
 ]
 
 
@@ -67,7 +76,9 @@ def test_a_value_out_of_range_is_refused_by_name(name: str, value: object) -> No
     [("temperature", 0.0), ("temperature", 2.0), ("top_p", 1.0), ("top_k", -1), ("top_k", 0), ("min_p", 1.0),
      ("presence_penalty", -2.0), ("repetition_penalty", 2.0), ("seed", -(2**63)), ("seed", 2**63 - 1),
      ("max_tokens", 1), ("stop", ["x"] * 16), ("stop", []), ("ttft_s", 1e-6), ("ttft_s", 86_400.0), ("tbt_s", 1e-6),
-     ("tbt_s", 3_600.0), ("priority", -1000), ("priority", 1000), ("priority", 0)],
+     ("tbt_s", 3_600.0), ("priority", -1000), ("priority", 1000), ("priority", 0),
+     ("n", 64), ("logprobs", 0), ("logprobs", 20), ("prompt_logprobs", 20), ("logit_bias", {5: -100.0, 6: 100.0}),
+     ("logit_bias", {}), ("stop_token_ids", [5] * 128)],
 )  # fmt: skip
 def test_the_ends_of_the_ranges_are_allowed(name: str, value: object) -> None:
     checks.check(GenerationParams(**{name: value}))  # type: ignore[arg-type]
@@ -131,3 +142,51 @@ def test_token_ids_outside_the_vocabulary(token_ids: tuple[int, ...]) -> None:
     with pytest.raises(RequestError) as caught:
         checks.check_token_ids(token_ids, 320)
     assert caught.value.param == "prompt"
+
+
+@pytest.mark.parametrize(
+    "params", [GenerationParams(stop_token_ids=[320]), GenerationParams(logit_bias={3: 1.0, -1: 1.0})]
+)
+def test_token_ids_that_the_model_has_not_are_refused_by_name(params: GenerationParams) -> None:
+    with pytest.raises(RequestError) as caught:
+        checks.check_tokens(params, 320)
+    assert caught.value.param == ("stop_token_ids" if params.stop_token_ids else "logit_bias")
+
+
+@pytest.mark.parametrize(("n", "num_prompts", "expected"), [(None, 64, 64), (4, 16, 64), (1, 1, 1)])
+def test_choices_are_prompts_times_n(n: int | None, num_prompts: int, expected: int) -> None:
+    assert checks.num_choices(GenerationParams(n=n), num_prompts) == expected
+
+
+@pytest.mark.parametrize(("n", "num_prompts", "param"), [(None, 65, "prompt"), (2, 33, "n"), (0, 1, "n"), (-3, 2, "n")])
+def test_too_many_choices_or_none_are_refused(n: int | None, num_prompts: int, param: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        checks.num_choices(GenerationParams(n=n), num_prompts)
+    assert caught.value.param == param
+
+
+def test_stop_tokens_are_the_models_and_the_clients() -> None:
+    assert complete(GenerationParams(stop_token_ids=[5, 8, 5])).stop_token_ids == (7, 8, 5)
+    assert complete(GenerationParams(stop_token_ids=[5, 8], ignore_eos=True)).stop_token_ids == (5, 8)
+
+
+def test_a_bias_and_wishes_for_logprobs_go_along() -> None:
+    sampling = complete(GenerationParams(logit_bias={9: 1.0, 3: -2.5}, logprobs=2, prompt_logprobs=0))
+    assert sampling.logit_bias == ((3, -2.5), (9, 1.0))
+    assert (sampling.num_logprobs, sampling.num_prompt_logprobs) == (2, 0)
+    assert complete(GenerationParams()).num_logprobs is None
+
+
+def test_no_output_is_for_prompts_that_are_scored() -> None:
+    scored = GenerationParams(max_tokens=0, prompt_logprobs=0)
+    checks.check(scored)
+    assert complete(scored, num_prompt_tokens=99).max_tokens == 1
+    with pytest.raises(RequestError):
+        checks.check(GenerationParams(max_tokens=0))
+
+
+def test_log_probabilities_of_prompts_are_bounded() -> None:
+    checks.check_prompt_logprobs(GenerationParams(), 10**9)
+    checks.check_prompt_logprobs(GenerationParams(prompt_logprobs=0), checks.MAX_PROMPT_LOGPROBS)
+    with pytest.raises(RequestError):
+        checks.check_prompt_logprobs(GenerationParams(prompt_logprobs=1), checks.MAX_PROMPT_LOGPROBS // 2 + 1)
