@@ -1,6 +1,7 @@
 """How long a policy takes to plan a step, with many sequences of many models, as a share of a step of 8.4 ms.
 
-python -m benchmarks.plan [--policy aegaeon ...] [--running 256] [--waiting 1000 10000] [--models 16] [--steps 3000]
+python -m benchmarks.plan [--policy aegaeon ...] [--running 256] [--waiting 1000 10000] [--models 16]
+    [--tenants 1] [--steps 3000]
 
 The worker's own bookkeeping (served models, waiting lines, KV blocks, places for weights) carries out each plan on a
 virtual clock; no model runs. Who ends is replaced by a newcomer, so as many wait at the end as at the start.
@@ -32,6 +33,7 @@ from gpu_worker.sequence import Sequence as WorkerSequence
 from gpu_worker.served_model import ServedModel
 from gpu_worker.weights import ArenaWeights
 from shared.config import PolicyName
+from shared.fair_line import OUTPUT_WEIGHT
 from shared.ids import ModelName, OwnerId, RequestId
 from shared.messages import Sampling, Submit
 
@@ -62,8 +64,9 @@ class Run:
 class PlannedWorker:
     """What the engine keeps, without device, bus and owners."""
 
-    def __init__(self, policy: PolicyName, num_models: int, max_running: int, seed: int) -> None:
+    def __init__(self, policy: PolicyName, num_models: int, max_running: int, seed: int, num_tenants: int = 1) -> None:
         self._random = random.Random(seed)
+        self._num_tenants = num_tenants
         self._policy = make_policy(policy)
         self._kv = _ample_kv(max_running)
         self._blob = torch.zeros(ALIGN_BYTES, dtype=torch.uint8)
@@ -97,7 +100,8 @@ class PlannedWorker:
         prompt = tuple(self._random.choices(range(1000), k=self._random.randint(1, MAX_PROMPT)))
         sampling = Sampling(max_tokens=self._random.randint(1, MAX_OUTPUT), seed=0)
         request_id = RequestId(f"request-{self._num_entered}")
-        submit = Submit(request_id, 0, OwnerId("owner"), model.name, prompt, sampling)
+        tenant = f"tenant-{self._num_entered % self._num_tenants}"
+        submit = Submit(request_id, 0, OwnerId("owner"), model.name, prompt, sampling, tenant=tenant)
         sequence = self._sequences[request_id] = WorkerSequence(submit, self._now_s)
         self._now_s += 1e-6  # so that no two arrive at once
         model.waiting.add(sequence)
@@ -129,6 +133,7 @@ class PlannedWorker:
             sequence.num_computed_tokens += num_tokens
             if sequence.num_computed_tokens == sequence.num_tokens:
                 sequence.append(self._random.randrange(1000))
+                model.waiting.charge(sequence.tenant, OUTPUT_WEIGHT)
                 if sequence.num_output_tokens >= sequence.max_output_tokens:
                     model.stop(sequence)
                     self._policy.leave(model.name, sequence)
@@ -161,7 +166,7 @@ def _timed(microseconds: list[float], call: Callable[[], T]) -> T:
 
 
 def measure(policy: PolicyName, num_waiting: int, options: argparse.Namespace) -> Run:
-    worker = PlannedWorker(policy, options.models, options.running, seed=0)
+    worker = PlannedWorker(policy, options.models, options.running, seed=0, num_tenants=options.tenants)
     for _ in range(options.running + num_waiting):
         worker.enter()
     for _ in range(options.warm_up):  # until as many run as may
@@ -209,12 +214,14 @@ def main() -> None:
     parser.add_argument("--running", type=int, default=256)
     parser.add_argument("--waiting", type=int, nargs="+", default=[1000, 10_000])
     parser.add_argument("--models", type=int, default=16)
+    parser.add_argument("--tenants", type=int, default=1, help="that the requests belong to")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--warm-up", type=int, default=1000, help="steps before the first measured one")
     options = parser.parse_args()
     runs = [measure(policy, num, options) for policy in options.policy for num in options.waiting]
     title = (
-        f"Planning a step: {options.models} models, at most {options.running} sequences running; goal: median "
+        f"Planning a step: {options.models} models, at most {options.running} sequences running, {options.tenants} "
+        f"tenants; goal: median "
         f"{MEDIAN_GOAL_US:.0f} µs, p99 {P99_GOAL_US:.0f} µs"
     )
     found = summary(runs)

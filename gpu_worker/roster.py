@@ -10,6 +10,7 @@ from gpu_worker.scheduling.policy import Policy
 from gpu_worker.sequence import Sequence
 from gpu_worker.served_model import ServedModel
 from shared.errors import ErrorCode
+from shared.fair_line import OUTPUT_WEIGHT
 from shared.ids import Incarnation, ModelName, OwnerId, RequestId
 from shared.messages import (
     Assign,
@@ -141,6 +142,7 @@ class Roster:
     def advance(self, sequence: Sequence, token_id: int, now_s: float, logprobs: TokenLogprobs | None = None) -> None:
         """A sequence got its next token, and may end with it."""
         sequence.append(token_id, logprobs)
+        self._model_of[sequence.request_id].waiting.charge(sequence.tenant, OUTPUT_WEIGHT)
         num_cached: int | None = None
         if sequence.first_token_at_s is None:
             sequence.first_token_at_s = now_s

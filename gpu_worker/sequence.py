@@ -40,12 +40,14 @@ class Sequence:
         "num_swaps",
         "num_tokens",
         "owner",
+        "place_s",
         "priority",
         "prompt_logprobs",
         "request_id",
         "root_key",
         "sampling",
         "tbt_s",
+        "tenant",
         "token_ids",
     )
 
@@ -55,6 +57,7 @@ class Sequence:
         self.attempt = submit.attempt
         self.owner: OwnerId = submit.owner
         self.priority = submit.priority
+        self.tenant = submit.tenant
         self.sampling = submit.sampling
         self.token_ids = [*submit.prompt, *submit.output]
         self.num_tokens = len(self.token_ids)  # kept, as due_at_s is: policies look at it for everybody in each step
@@ -69,6 +72,7 @@ class Sequence:
         self.is_ready = True  # a step could compute it: it waits for no copy
         self.assigned_at_s = now_s
         self.first_due_at_s = now_s - submit.age_s + submit.slo.ttft_s
+        self.place_s = self.first_due_at_s
         self.tbt_s = submit.slo.tbt_s
         self.due_at_s = self._next_due_at_s()
         self.first_step_at_s: float | None = None

@@ -65,7 +65,7 @@ class ServedModel:
 
     def start(self, sequence: Sequence) -> None:
         """From the waiting line to the running ones: it has blocks now."""
-        self.waiting.remove(sequence)
+        self.waiting.start(sequence)
         self._running[sequence.request_id] = sequence
 
     def stop(self, sequence: Sequence) -> None:

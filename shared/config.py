@@ -97,7 +97,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_turn: Annotated[float, Meta(ge=0, le=1000)] = (
         2.0  # deadline: least turn after a wait for weights, in such waits
     )
-    max_wait_s: Seconds = 60.0  # deadline: a model or sequence that waits for longer goes first
+    max_wait_s: Seconds = 60.0  # deadline: a model that waits for longer goes first, and a sequence of its tenant's
     probe_steps: bool = True  # while idle, of models whose steps nobody has timed on this machine
     host_cache_socket: str = ""  # where the host model cache of all workers listens; empty: each has its own
     id: Annotated[str, Meta(max_length=64)] = (

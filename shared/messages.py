@@ -61,6 +61,7 @@ class Submit(Message, frozen=True):
     priority: int = 0  # lower is served first
     cache_salt: str = ""  # KV is shared between requests of equal salt only
     slo: Slo = Slo()
+    tenant: str = ""  # who pays: tenants of a model get equal shares of it
 
 
 class Accepted(Message, frozen=True):

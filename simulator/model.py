@@ -58,7 +58,7 @@ class SimulatedModel:
         return sequence.request_id in self._running
 
     def start(self, sequence: SimulatedSequence) -> None:
-        self.waiting.remove(sequence)
+        self.waiting.start(sequence)
         self._running[sequence.request_id] = sequence
 
     def finish(self, sequence: SimulatedSequence) -> None:

@@ -17,9 +17,11 @@ class SimulatedSequence:
         "num_preemptions",
         "num_prompt_tokens",
         "num_tokens",
+        "place_s",
         "priority",
         "request_id",
         "tbt_s",
+        "tenant",
         "written_at_s",
     )
 
@@ -27,7 +29,9 @@ class SimulatedSequence:
         self.request_id: RequestId = request.request_id
         self.model: ModelName = request.model
         self.priority = 0
+        self.tenant = request.tenant
         self.first_due_at_s = request.arrives_at_s + request.slo.ttft_s
+        self.place_s = self.first_due_at_s
         self.tbt_s = request.slo.tbt_s
         self.num_prompt_tokens = request.num_prompt_tokens
         self.num_tokens = request.num_prompt_tokens

@@ -10,6 +10,7 @@ from gpu_worker.memory.arena import ALIGN_BYTES
 from gpu_worker.memory.slab_pool import SlabPool
 from gpu_worker.scheduling.costs import step_shape
 from gpu_worker.scheduling.policy import Limits, Policy, Turn, WorkerView
+from shared.fair_line import OUTPUT_WEIGHT
 from shared.ids import ModelName
 from simulator.kv import SimulatedKv
 from simulator.link import Link
@@ -157,6 +158,7 @@ class SimulatedWorker:
             sequence.num_computed_tokens += num_tokens
             if sequence.num_computed_tokens == sequence.num_tokens:
                 sequence.write(self._now_s)
+                model.waiting.charge(sequence.tenant, OUTPUT_WEIGHT)
                 if sequence.is_finished:
                     self.activity.num_preemptions += sequence.num_preemptions
                     model.finish(sequence)

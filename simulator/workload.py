@@ -17,6 +17,7 @@ class Request:
     num_prompt_tokens: int
     num_output_tokens: int
     slo: Slo
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Workload:
     slo: Slo
     trace: Trace = "both"
     divisor: float = 10.0  # of the trace's lengths
+    tenant: str = ""
 
     def requests(self, seconds: float, seed: int) -> list[Request]:
         """In the order of arrival, all within `seconds`. The same lengths and models come at another rate."""
@@ -38,8 +40,8 @@ class Workload:
         while now_s < seconds:
             (model,) = rng.choices(names, weights)
             num_prompt, num_output = draw_lengths(rng, self.trace, self.divisor)
-            request_id = RequestId(f"r{len(requests):06}")
-            requests.append(Request(request_id, model, now_s, num_prompt, num_output, self.slo))
+            request_id = RequestId(f"{self.tenant}r{len(requests):06}")
+            requests.append(Request(request_id, model, now_s, num_prompt, num_output, self.slo, self.tenant))
             now_s += rng.expovariate(1.0) / self.requests_per_s
         return requests
 

@@ -18,7 +18,7 @@ from math import inf
 from typing import Final
 
 from gpu_worker.scheduling.costs import StepShape
-from gpu_worker.scheduling.policy import ModelView, SequenceView, Turn, WorkerView, order_key
+from gpu_worker.scheduling.policy import ModelView, SequenceView, TenantLineView, Turn, WorkerView, order_key
 from gpu_worker.scheduling.step import Admission, admission, fill_step, has_something_to_run
 from shared.ids import ModelName
 
@@ -179,25 +179,26 @@ def _need(model: ModelView, now_s: float, waits_s: float, max_wait_s: float, las
 
 
 def _line(model: ModelView, now_s: float, max_wait_s: float) -> Iterator[SequenceView]:
-    """The waiting ones as they are let in: those that can still be on time before those that can't.
+    """The waiting ones as they are let in: tenants by turns, and of each those that can still be on time before those
+    that can't.
 
-    But who is late by `max_wait_s` is the first; and priorities are above, as far as the line's first ones have them.
+    But who is late by `max_wait_s` is its tenant's first; and priorities are above, as far as first ones have them.
     """
-    waiting = model.waiting
-    first = next(iter(waiting), None)
-    if first is None:
-        return
-    costs = model.costs
-    soon_s = now_s + costs.switch_s + costs.step_s(StepShape(len(model.running), 0, first.num_tokens))
-    if first.first_due_at_s >= soon_s:  # all are on time
-        yield from waiting
+    return model.waiting.fairly(lambda line: _tenants_line(line, model, now_s, max_wait_s))
+
+
+def _tenants_line(line: TenantLineView, model: ModelView, now_s: float, max_wait_s: float) -> Iterator[SequenceView]:
+    first = next(iter(line))
+    soon_s = now_s + model.costs.switch_s + model.costs.step_s(StepShape(len(model.running), 0, first.num_tokens))
+    if first.place_s >= soon_s:  # all are on time
+        yield from line
         return
     starved = (first.priority, now_s - max_wait_s, "")
     on_time = (first.priority, soon_s, "")
     if order_key(first) < starved:
-        yield from waiting.before(starved)
-    yield from waiting.since(on_time)
-    yield from takewhile(lambda s: order_key(s) < on_time, waiting.since(starved))
+        yield from line.before(starved)
+    yield from line.since(on_time)
+    yield from takewhile(lambda s: order_key(s) < on_time, line.since(starved))
 
 
 def _ranked(needs: list[_Need], max_wait_s: float) -> list[_Need]:

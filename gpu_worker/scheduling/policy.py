@@ -4,7 +4,7 @@ The engine lets a policy look at its own objects through these protocols, nothin
 them. The answer is data: one model, and how many tokens of each of its sequences the next step computes.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +23,14 @@ class SequenceView(Protocol):
     @property
     def priority(self) -> int:
         """Lower is served first."""
+
+    @property
+    def tenant(self) -> str: ...
+
+    @property
+    def place_s(self) -> float:
+        """Where it stands among those of its priority: `first_due_at_s`, or earlier if it was let in before others of
+        other tenants. Changes only as it begins to run."""
 
     @property
     def first_due_at_s(self) -> float:
@@ -53,12 +61,15 @@ class SequenceView(Protocol):
         waiting one's in host memory, so that it needs blocks for all its known tokens."""
 
     @property
+    def num_preemptions(self) -> int: ...
+
+    @property
     def is_ready(self) -> bool:
         """A step could compute it: it waits neither for a copy of its KV nor for blocks that a copy will free."""
 
 
-class LineView(Protocol):
-    """Sequences in the order of `order_key`."""
+class TenantLineView(Protocol):
+    """One tenant's sequences, in the order of `order_key`."""
 
     def __iter__(self) -> Iterator[SequenceView]: ...
 
@@ -69,6 +80,32 @@ class LineView(Protocol):
 
     def before(self, key: OrderKey) -> Iterator[SequenceView]:
         """Those whose keys are less."""
+
+
+class LineView(Protocol):
+    """Sequences of all tenants (shared/fair_line.py)."""
+
+    def __iter__(self) -> Iterator[SequenceView]:
+        """In fair order between tenants, each one's in the order of `order_key`."""
+
+    def __len__(self) -> int: ...
+
+    def fairly(self, of_tenant: Callable[[TenantLineView], Iterator[SequenceView]]) -> Iterator[SequenceView]:
+        """In fair order between tenants, each one's as `of_tenant` orders them."""
+
+    @property
+    def earliest(self) -> SequenceView:
+        """By `order_key`, whoever's it is. There is one."""
+
+    @property
+    def num_tenants(self) -> int:
+        """That wait."""
+
+    def num_before(self, key: OrderKey) -> int:
+        """Sequences whose keys are less."""
+
+    def counter(self, tenant: str) -> float:
+        """Weighted tokens that it was served; the one with the least is let in next."""
 
 
 class Costs(Protocol):
@@ -156,6 +193,7 @@ class Policy(Protocol):
 
 
 def order_key(sequence: SequenceView) -> OrderKey:
-    """Who is served first within a worker. Whoever has to preempt takes the sequence with the greatest key: then the
-    first in line always advances, and nothing is preempted for ever."""
-    return (sequence.priority, sequence.first_due_at_s, sequence.request_id)
+    """Who is served first within a worker; tenants are let in by turns beside it (`LineView`). Whoever has to preempt
+    takes the sequence with the greatest key: then the first in line always advances, and nothing is preempted for ever.
+    """
+    return (sequence.priority, sequence.place_s, sequence.request_id)

@@ -2,8 +2,10 @@
 
 A waiting sequence is admitted only where its whole prompt has room beside what the running ones still need, so that
 admission does not preempt. So that models with small needs don't starve one with a great need, nobody is admitted
-before an earlier sequence, of whatever model, that is first in its line and has no room yet: room gathers for it. A
-model whose weights come from disk finds a slot when they are there, or those that run meanwhile might take each one.
+before an earlier sequence, of whatever model, that is first in its line and has no room yet: room gathers for it. Where
+tenants take turns in a line, who goes first does so in the place of the earliest: lines are compared as if each were in
+its tenants' order of arrival. A model whose weights come from disk finds a slot when they are there, or those that run
+meanwhile might take each one.
 """
 
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -45,7 +47,7 @@ def unbarred_admission(view: WorkerView) -> Admission:
 def admission(view: WorkerView) -> Admission:
     unbarred = unbarred_admission(view)
     firsts = ((model, next(iter(model.waiting))) for model in view.models if model.waiting)
-    roomless = (order_key(first) for model, first in firsts if not _has_room(first, model, unbarred))
+    roomless = (order_key(model.waiting.earliest) for model, first in firsts if not _has_room(first, model, unbarred))
     barrier = min(roomless, default=unbarred.barrier)
     reserved_for = None
     if view.awaited and unbarred.num_slots < view.limits.max_running:  # else nothing would run meanwhile
@@ -78,7 +80,7 @@ def has_something_to_run(model: ModelView, rules: Admission) -> bool:
     if any(sequence.is_ready for sequence in model.running):
         return True
     first = next(iter(model.waiting), None)
-    if first is None or order_key(first) >= rules.barrier:
+    if first is None or order_key(model.waiting.earliest) >= rules.barrier:
         return False
     return _has_room(first, model, rules, num_reserved_blocks=sum(map(rules.num_new_blocks, model.running)))
 
@@ -99,6 +101,10 @@ def fill_step(
     num_tokens: dict[RequestId, int] = {}
     if not model.is_at_hand:
         return num_tokens
+
+    def fair_key(sequence: SequenceView) -> tuple[int, float, OrderKey]:
+        return sequence.priority, model.waiting.counter(sequence.tenant), order_key(sequence)
+
     prefilling: list[SequenceView] = []
     budget_tokens = max_step_tokens
     num_free_blocks = model.num_free_blocks
@@ -110,10 +116,10 @@ def fill_step(
             num_tokens[sequence.request_id] = 1
         else:
             prefilling.append(sequence)
-    prefilling.sort(key=order_key)
+    prefilling.sort(key=fair_key)
     waiting = islice(model.waiting if newcomers is None else newcomers, max(0, rules.num_slots_for(model)))
-    admitted = _admitted(waiting, num_free_blocks, rules)
-    for sequence in merge(prefilling, admitted, key=order_key):
+    admitted = _admitted(waiting, model, num_free_blocks, rules)
+    for sequence in merge(prefilling, admitted, key=fair_key):
         if budget_tokens == 0:
             break
         chunk = min(sequence.num_tokens - sequence.num_computed_tokens, budget_tokens)
@@ -127,10 +133,16 @@ def _has_room(sequence: SequenceView, model: ModelView, rules: Admission, num_re
     return rules.num_slots_for(model) > 0 and sequence.is_ready and has_blocks
 
 
-def _admitted(waiting: Iterable[SequenceView], num_free_blocks: int, rules: Admission) -> Iterator[SequenceView]:
-    """In order, up to the first that has to wait on."""
-    for sequence in waiting:
+def _admitted(
+    waiting: Iterable[SequenceView], model: ModelView, num_free_blocks: int, rules: Admission
+) -> Iterator[SequenceView]:
+    """In order, up to the first that has to wait on. Where tenants take turns, as many pass the barrier as stand before
+    it, whoever they are."""
+    line = model.waiting
+    num_before = line.num_before(rules.barrier) if line.num_tenants > 1 else None
+    for index, sequence in enumerate(waiting):
         num_free_blocks -= rules.num_blocks(sequence.num_tokens)
-        if num_free_blocks < 0 or not sequence.is_ready or order_key(sequence) >= rules.barrier:
+        is_barred = order_key(sequence) >= rules.barrier if num_before is None else index >= num_before
+        if num_free_blocks < 0 or not sequence.is_ready or is_barred:
             return
         yield sequence

@@ -1,49 +1,40 @@
 """Sequences that wait for their first step or, preempted, for their next one."""
 
-from bisect import bisect_left, insort
-from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Final, Protocol, TypeVar
 
-from gpu_worker.scheduling.policy import OrderKey, SequenceView, order_key
-
-S = TypeVar("S", bound=SequenceView)
+from gpu_worker.scheduling.policy import SequenceView, order_key
+from shared.fair_line import PROMPT_WEIGHT, FairLine
 
 
-class WaitingLine(Generic[S]):
-    """Ordered by `order_key`, which must not change meanwhile. Its owner bounds it by what it admits."""
+class Waiting(SequenceView, Protocol):
+    place_s: float
+
+
+S = TypeVar("S", bound=Waiting)
+
+HEAD_START: Final = 2048.0  # weighted tokens: a long prompt does not take turns with a flood chunk by chunk
+
+
+class WaitingLine(FairLine[S]):
+    """Of one model, whose tokens its tenants' counters count. Its owner bounds it by what it admits."""
 
     def __init__(self) -> None:
-        self._sequences: list[S] = []
+        super().__init__(order_key, _tenant, _cost, HEAD_START)
 
-    def add(self, sequence: S) -> None:
-        insort(self._sequences, sequence, key=order_key)
+    def start(self, sequence: S) -> None:
+        """It runs from now on. If it passed earlier ones of other tenants, it has the first one's place, or it would
+        have to give way to those it has just passed."""
+        place_s = self.earliest.place_s if self.num_tenants > 1 else sequence.place_s
+        self.serve(sequence)
+        sequence.place_s = min(sequence.place_s, place_s)
 
-    def remove(self, sequence: S) -> None:
-        """Raises ValueError when it does not wait here."""
-        index = self._index(order_key(sequence))
-        if index == len(self._sequences) or self._sequences[index] is not sequence:
-            raise ValueError(f"sequence {sequence.request_id} is not waiting")
-        del self._sequences[index]
 
-    def __iter__(self) -> Iterator[S]:
-        return iter(self._sequences)
+def _tenant(sequence: SequenceView) -> str:
+    return sequence.tenant
 
-    def since(self, key: OrderKey) -> Iterator[S]:
-        """Those whose keys are not less, in order."""
-        return self._between(self._index(key), len(self._sequences))
 
-    def before(self, key: OrderKey) -> Iterator[S]:
-        """Those whose keys are less, in order."""
-        return self._between(0, self._index(key))
-
-    def _between(self, start: int, stop: int) -> Iterator[S]:
-        return (self._sequences[index] for index in range(start, stop))
-
-    def _index(self, key: OrderKey) -> int:
-        return bisect_left(self._sequences, key, key=order_key)
-
-    def __len__(self) -> int:
-        return len(self._sequences)
-
-    def __contains__(self, sequence: object) -> bool:
-        return sequence in self._sequences
+def _cost(sequence: SequenceView) -> float:
+    """What is computed again after a preemption was paid for before."""
+    if sequence.num_preemptions:
+        return 0.0
+    return PROMPT_WEIGHT * (sequence.num_tokens - sequence.num_computed_tokens)

@@ -23,7 +23,7 @@ def test_as_many_run_and_wait_all_the_time(policy: PolicyName) -> None:
 
 
 def test_only_measured_steps_count() -> None:
-    run = measure("round-robin", 5, Namespace(models=2, running=3, warm_up=30, steps=10))
+    run = measure("round-robin", 5, Namespace(models=2, running=3, tenants=3, warm_up=30, steps=10))
     assert run.num_waiting == 5 and 1 <= run.mean_planned <= run.mean_running <= 3
     assert 0 < run.plan_median_us <= run.plan_p99_us
 

@@ -32,6 +32,7 @@ class Arrival:
     num_output: int
     priority: int
     cancel_after: int | None  # steps
+    tenant: str
 
 
 arrivals = st.lists(
@@ -43,6 +44,7 @@ arrivals = st.lists(
         st.integers(1, 30),
         st.integers(-1, 1),
         st.one_of(st.none(), st.integers(0, 40)),
+        st.sampled_from("abc"),
     ),
     min_size=1,
     max_size=24,
@@ -81,7 +83,9 @@ def test_nothing_is_lost_or_run_twice_and_the_device_is_never_idle(
         num_host_places=num_host_places,
         num_copy_steps=num_copy_steps,
     )
-    ones = [request(f"r{i}", a.num_prompt, a.num_output, a.at_step, a.priority) for i, a in enumerate(arrivals)]
+    ones = [
+        request(f"r{i}", a.num_prompt, a.num_output, a.at_step, a.priority, a.tenant) for i, a in enumerate(arrivals)
+    ]
     admitted: dict[str, ToySequence] = {}
     is_over = False
     for step in range(6000):

@@ -8,6 +8,7 @@ from gpu_worker.scheduling.costs import KnownCosts, StepCosts, step_shape
 from gpu_worker.scheduling.policy import Costs, Limits, Policy, Turn, WorkerView, order_key
 from gpu_worker.scheduling.step import admission, has_something_to_run, next_to_fetch
 from gpu_worker.scheduling.waiting import WaitingLine
+from shared.fair_line import OUTPUT_WEIGHT
 from shared.ids import ModelName, RequestId
 
 BLOCK_TOKENS = 4
@@ -29,11 +30,15 @@ class ToySequence:
     is_ready: bool = True
     end_tokens: int = 0  # finished when num_tokens gets there
     tbt_s: float = 0.1
+    tenant: str = ""
+    num_preemptions: int = 0
     num_prompt_tokens: int = field(init=False)
+    place_s: float = field(init=False)
     blocks: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.num_prompt_tokens = self.num_tokens
+        self.place_s = self.first_due_at_s
 
     @property
     def num_output_tokens(self) -> int:
@@ -65,12 +70,14 @@ class ToyModel:
         return self.pool.num_free_blocks(self.shape)
 
 
-def sequence(name: str, num_tokens: int, computed: int = 0, at: float = 0.0, priority: int = 0) -> ToySequence:
-    return ToySequence(RequestId(name), num_tokens, computed, at, priority)
+def sequence(
+    name: str, num_tokens: int, computed: int = 0, at: float = 0.0, priority: int = 0, tenant: str = ""
+) -> ToySequence:
+    return ToySequence(RequestId(name), num_tokens, computed, at, priority, tenant=tenant)
 
 
-def request(name: str, prompt: int, output: int, at: float = 0.0, priority: int = 0) -> ToySequence:
-    return ToySequence(RequestId(name), prompt, 0, at, priority, end_tokens=prompt + output)
+def request(name: str, prompt: int, output: int, at: float = 0.0, priority: int = 0, tenant: str = "") -> ToySequence:
+    return ToySequence(RequestId(name), prompt, 0, at, priority, end_tokens=prompt + output, tenant=tenant)
 
 
 def model(
@@ -259,7 +266,7 @@ class ToyWorker:
                 got = self.pool.allocate(toy.shape, wanted)
                 if not isinstance(got, OutOfBlocks):
                     if is_newcomer:
-                        toy.waiting.remove(one)
+                        toy.waiting.start(one)
                         toy.running.append(one)
                     one.blocks += got
                     ready.append((one, num_tokens))
@@ -274,6 +281,7 @@ class ToyWorker:
         _, toy, victim = max(running, key=lambda entry: entry[0])
         self.pool.free(toy.shape, victim.blocks)
         victim.blocks = []
+        victim.num_preemptions += 1
         if self.num_copy_steps:
             victim.is_ready = False
             self.copies.append((self.num_steps + self.num_copy_steps, victim))
@@ -300,6 +308,7 @@ class ToyWorker:
         one.num_computed_tokens += num_tokens
         if one.num_computed_tokens == one.num_tokens:
             one.num_tokens += 1
+            toy.waiting.charge(one.tenant, OUTPUT_WEIGHT)
             if one.num_tokens >= one.end_tokens:
                 toy.running.remove(one)
                 self.pool.free(toy.shape, one.blocks)
