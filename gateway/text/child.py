@@ -29,7 +29,7 @@ from gateway.text.jobs import (
     job_decoder,
     pack,
 )
-from gateway.text.priority import others_first
+from shared.priority import others_first
 
 _MAX_ADDRESS_BYTES: Final = 8 << 30  # a template that builds a huge string fails instead of filling the machine
 _MAX_TOKENIZERS: Final = 64

@@ -31,7 +31,7 @@ class TextProcess:
             sys.executable, "-m", "gateway.text.child",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,  # for gateway.text.priority
+            start_new_session=True,  # for shared.priority
             preexec_fn=dies_with_parent(),
             env=environ | {
                 "PYTHONPATH": os.pathsep.join(filter(None, paths)),

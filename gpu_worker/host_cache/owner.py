@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
@@ -31,6 +31,7 @@ from gpu_worker.host_cache.protocol import (
     Used,
 )
 from shared.errors import ModelError
+from shared.priority import others_first
 from shared.units import format_size
 
 log = logging.getLogger(__name__)
@@ -237,9 +238,15 @@ class CacheOwner:
                 with suppress(RuntimeError):  # the loop is closed
                     loop.call_soon_threadsafe(self._report, wanted, done_bytes)
 
+        def read() -> int:
+            # What nobody waits for yet leaves the cores to running steps.
+            is_preload = not wanted.may_evict and len(self._line) == 1
+            with others_first() if is_preload else nullcontext():
+                return self._read(blob, report, stopping)
+
         self._policy.reserve(blob.id, blob.num_bytes, started_at_s)
         try:
-            self._descriptors[blob.id] = await asyncio.to_thread(self._read, blob, report, stopping)
+            self._descriptors[blob.id] = await asyncio.to_thread(read)
         except BaseException:
             stopping.set()
             self._policy.abandon(blob.id)

@@ -6,7 +6,7 @@ import itertools
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -163,6 +163,26 @@ async def test_preloading_asks_nobody_to_go(tmp_path: Path) -> None:
         assert await here.get(blob, preload=True) == blob.id
         assert await here.get(other, preload=True) is None
         assert h.reads == [blob.path] and not here.asked_back.is_set()
+
+
+async def test_what_nobody_waits_for_is_read_when_the_cores_have_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads_behind: list[int] = []
+
+    @contextlib.contextmanager
+    def others_first() -> Iterator[None]:
+        num_before = len(h.reads)
+        yield
+        reads_behind.append(len(h.reads) - num_before)
+
+    monkeypatch.setattr("gpu_worker.host_cache.owner.others_first", others_first)
+    blob, other = write_blob(tmp_path, 1), write_blob(tmp_path, 2)
+    async with host(2) as h, worker(h) as here:
+        assert await here.get(blob) == blob.id
+        assert reads_behind == []
+        assert await here.get(other, preload=True) == other.id
+        assert reads_behind == [1]
 
 
 async def test_the_most_used_stays(tmp_path: Path) -> None:

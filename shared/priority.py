@@ -4,6 +4,7 @@ Linux shares cores between sessions before it shares them within one (sched(7), 
 set a session's niceness back to 0, unlike a process's. Where there is no such feature, nothing changes.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +19,8 @@ _PAUSE_S: Final = 0.1  # Linux takes one change in this time from all sessions w
 
 @contextmanager
 def others_first(autogroup: Path = _AUTOGROUP) -> Iterator[None]:
-    """For a process that leads its own session."""
-    changed = _set_niceness(autogroup, _NICENESS, attempts=1)
+    """Where this process leads a session: else it is not its own to change."""
+    changed = os.getsid(0) == os.getpid() and _set_niceness(autogroup, _NICENESS, attempts=1)
     try:
         yield
     finally:
