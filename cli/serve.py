@@ -17,6 +17,7 @@ from rich.console import Console
 from cli.banner import banner, base_url
 from cli.broker import BrokerSetup
 from cli.client_env import write_client_env, write_operator_env
+from cli.kept_changes import Changes, kept_changes, sources
 from cli.listen import choose_port
 from cli.prepare import has_demo_packages, import_models, prepare_demo
 from cli.progress import PreparationView
@@ -25,11 +26,12 @@ from cli.run_dir import run_dir
 from cli.stack import service_groups
 from cli.steward import Steward
 from cli.supervisor import Service, Supervisor
+from shared.api_keys import new_key
 from shared.budget import check_runnable
 from shared.bus import NatsBus
-from shared.catalogue import described
-from shared.config import BusConfig, Config
+from shared.config import BusConfig, Config, ModelSource
 from shared.errors import ConfigError, KottosError
+from shared.exposure import check_exposure, needs_key
 from shared.machine import memory_limit_bytes
 
 _log = logging.getLogger(__name__)
@@ -44,6 +46,7 @@ def run(config: Config) -> None:
                 "models: none is configured: give --model NAME=PATH, or get the demo models by `make setup`"
             )
         config = msgspec.structs.replace(config, demo=True)
+    check_exposure(config)
     port = choose_port(config.gateway.host, config.gateway.port)
     config = msgspec.structs.replace(config, gateway=msgspec.structs.replace(config.gateway, port=port))
     asyncio.run(_run_until_interrupted(config))
@@ -70,11 +73,14 @@ async def _run_until_interrupted(config: Config) -> None:
 
 
 async def _serve(config: Config, supervisor: Supervisor) -> None:
-    with run_dir() as folder:
+    with run_dir() as folder, kept_changes(config.state_dir) as kept:
         # what its processes leave in temporary files goes with the folder
         environ = {name: value for name, value in os.environ.items() if not name.startswith("KOTTOS_")}
         environ["TMPDIR"] = str(folder)
-        config = await _prepare(config, environ, Console(stderr=True))
+        config = await _prepare(config, environ, Console(stderr=True), kept.changes)
+        served, keep = kept.served(config.models), kept.keeper(config.models)
+        config = msgspec.structs.replace(config, models=tuple(ModelSource(model.name, model.path) for model in served))
+        config, own_key = _with_own_key(config)
         async with supervisor:
             buses = await _start_broker(config.bus, environ, folder, supervisor)
             for group in service_groups(config, buses, environ, folder):
@@ -82,12 +88,12 @@ async def _serve(config: Config, supervisor: Supervisor) -> None:
             client_env = write_client_env(folder, buses["client"]) if "client" in buses else None
             if "operator" in buses:
                 write_operator_env(folder, buses["operator"])
-            steward = Steward(NatsBus(buses["steward"], "steward"), described(config.models))
+            steward = Steward(NatsBus(buses["steward"], "steward"), served, kept.changes.drained, keep)
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(steward.run())
                     tasks.create_task(_end_when_refused(supervisor))
-                    tasks.create_task(_greet(config, client_env))
+                    tasks.create_task(_greet(config, client_env, own_key))
             except* KottosError as errors:
                 raise errors.exceptions[0] from None
 
@@ -97,20 +103,31 @@ async def _end_when_refused(supervisor: Supervisor) -> None:
     raise ConfigError("a service refuses this configuration; its reason is above")
 
 
-async def _greet(config: Config, client_env: Path | None) -> None:
+async def _greet(config: Config, client_env: Path | None, own_key: str) -> None:
     url = base_url(config.gateway.host, config.gateway.port)
-    print(banner(url, await wait_ready(url, config), client_env), flush=True)
+    models = await wait_ready(url, config, own_key)
+    print(banner(url, models, client_env, needs_key=bool(own_key)), flush=True)
 
 
-async def _prepare(config: Config, environ: Mapping[str, str], console: Console) -> Config:
-    """Every model is in the cache afterwards."""
+def _with_own_key(config: Config) -> tuple[Config, str]:
+    """Where an API key is needed, this supervisor has one, for its own requests; else it is empty."""
+    if not needs_key(config):
+        return config, ""
+    own_key = new_key()
+    given = ";".join(filter(None, (config.keys.api, f"kottos-serve={own_key}")))
+    return msgspec.structs.replace(config, keys=msgspec.structs.replace(config.keys, api=given)), own_key
+
+
+async def _prepare(config: Config, environ: Mapping[str, str], console: Console, changes: Changes) -> Config:
+    """Every configured model that is still served is in the cache afterwards; workers import what was added."""
     with PreparationView(console) as view:
         if config.demo:
             configured = {model.name for model in config.models}
             demo = await prepare_demo(config.cache_dir, environ, view)
             models = (*config.models, *(model for model in demo if model.name not in configured))
             config = msgspec.structs.replace(config, models=models, demo=False)
-        await import_models(config, environ, view)
+        staying = tuple(source for source in sources(config.models, changes) if source in config.models)
+        await import_models(msgspec.structs.replace(config, models=staying), environ, view)
     return config
 
 

@@ -35,7 +35,7 @@ from shared.errors import BusError
 from shared.following import Follower
 from shared.ids import Incarnation, ModelName, WorkerId, new_id
 from shared.machine import cpu_name, memory_limit_bytes, num_cores
-from shared.messages import AnyMessage, Assign, Cancel, EndAck, OwnerBeat, Resend, WorkerBeat
+from shared.messages import AnyMessage, Assign, Cancel, Catalogue, EndAck, OwnerBeat, Resend, WorkerBeat
 from shared.telemetry import Registry
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,8 @@ class WorkerService:
         engine = self._engine
         self._served = ServedModels(ground, self._roster.models, engine.calibrate, engine.retire, self._send_beat)
         self._served.follow(catalogue)
-        self._follower = Follower(bus, config.cache_dir, self._served.follow)
+        self._is_drained = False
+        self._follower = Follower(bus, config.cache_dir, self._served.follow, self._note_drained)
         watch(registry, Watched(self._roster.models, self._kv, self._store, self._outbox, self._engine.prefetches, bus))
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -133,6 +134,13 @@ class WorkerService:
                 self._engine.receive(message)
             case _:
                 log.warning("a %s does not belong here", type(message).__name__)
+
+    def _note_drained(self, catalogue: Catalogue) -> None:
+        """Beats say so, and it gets no new work; what it has it finishes."""
+        is_drained = self._worker in catalogue.drained
+        if is_drained != self._is_drained:
+            log.info("it takes no new work" if is_drained else "it takes new work again")
+        self._is_drained = is_drained
 
     def _on_released(self, name: ModelName) -> None:
         """Its blob goes: where memory is unified, nothing may view it any more."""
@@ -164,5 +172,6 @@ class WorkerService:
             kv_used_bytes=self._kv.device_used_bytes,
             kv_total_bytes=self._kv.device_total_bytes,
             last_frames=self._outbox.last_frames,
+            draining=self._is_drained,
             metrics_address=self._metrics_address,
         )

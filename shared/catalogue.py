@@ -18,6 +18,7 @@ import msgspec
 from shared.config import Config, ModelSource
 from shared.errors import ModelError
 from shared.ids import ModelName
+from shared.levels import LevelChange
 from shared.messages import CatalogueModel
 
 LAYOUT_VERSION: Final = 1
@@ -79,6 +80,8 @@ class ModelEntry(msgspec.Struct, frozen=True):
     name: str
     source: str
     folder: Path
+    level: LevelChange = LevelChange()  # where its service level differs from the configured one
+    pinned: bool = False  # its weights stay on devices, unless another model would have no place
 
     def weights_folder(self, layout: str, dtype: str) -> Path:
         return self.folder / f"{layout}-{dtype}"
@@ -96,7 +99,10 @@ def described(models: Iterable[ModelSource]) -> tuple[CatalogueModel, ...]:
 
 def entries(cache_dir: Path, models: Iterable[CatalogueModel]) -> dict[ModelName, ModelEntry]:
     models_dir = cache_dir.expanduser() / "models"
-    return {model.name: ModelEntry(model.name, model.path, models_dir / model.fingerprint) for model in models}
+    return {
+        model.name: ModelEntry(model.name, model.path, models_dir / model.fingerprint, model.level, model.pinned)
+        for model in models
+    }
 
 
 def demo_models(cache_dir: Path) -> tuple[ModelSource, ...]:

@@ -21,10 +21,18 @@ Entries = Mapping[ModelName, ModelEntry]
 
 
 class Follower:
-    def __init__(self, bus: Bus, cache_dir: Path, on_change: Callable[[Entries], None]) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        cache_dir: Path,
+        on_change: Callable[[Entries], None],
+        on_catalogue: Callable[[Catalogue], None] = lambda catalogue: None,
+    ) -> None:
+        """Both are called with each catalogue that is new: with its models as services need them, and as it is."""
         self._bus = bus
         self._cache_dir = cache_dir
         self._on_change = on_change
+        self._on_catalogue = on_catalogue
         self._heard: tuple[Incarnation, int] | None = None
 
     @asynccontextmanager
@@ -40,11 +48,16 @@ class Follower:
         finally:
             await subscription.unsubscribe()
 
+    def hear(self, catalogue: Catalogue) -> None:
+        """What is older than what was heard changes nothing."""
+        if self._heard is not None and self._heard[0] == catalogue.steward and self._heard[1] >= catalogue.number:
+            return
+        self._heard = (catalogue.steward, catalogue.number)
+        self._on_catalogue(catalogue)
+        self._on_change(entries(self._cache_dir, catalogue.models))
+
     def _on_message(self, message: AnyMessage) -> None:
-        if not isinstance(message, Catalogue):
+        if isinstance(message, Catalogue):
+            self.hear(message)
+        else:
             log.warning("a %s does not belong here", type(message).__name__)
-            return
-        if self._heard is not None and self._heard[0] == message.steward and self._heard[1] >= message.number:
-            return
-        self._heard = (message.steward, message.number)
-        self._on_change(entries(self._cache_dir, message.models))

@@ -8,7 +8,6 @@ import msgspec
 
 from shared.slo import DEFAULT_TBT_S, DEFAULT_TTFT_S, Priority, ServiceLevel, Slo, TbtSeconds, TtftSeconds
 
-
 LevelKey = Literal["ttft_s", "tbt_s", "priority"]
 
 

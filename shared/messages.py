@@ -13,6 +13,7 @@ import msgspec
 
 from shared.errors import ErrorCode
 from shared.ids import CallId, ClientId, Incarnation, ModelName, OwnerId, RequestId, WorkerId
+from shared.levels import LevelChange, LevelKey
 from shared.slo import Slo
 
 
@@ -366,8 +367,10 @@ class CatalogueModel(Part, frozen=True):
 
 
 class Catalogue(Message, frozen=True):
-    """Steward to workers and gateways, once a second and at each change: all models that are served from now on."""
+    """Steward to workers and gateways, once a second and at each change: what is served from now on, and how."""
 
+    level: LevelChange = LevelChange()  # where its service level differs from the configured one
+    pinned: bool = False  # its weights stay on devices, unless another model would have no place
     steward: Incarnation
     number: int  # greater than that of what it replaces
     models: tuple[CatalogueModel, ...]
@@ -376,6 +379,7 @@ class Catalogue(Message, frozen=True):
 class AskCatalogue(Message, frozen=True):
     """To the steward, who replies with the Catalogue."""
 
+    drained: tuple[WorkerId, ...] = ()  # they take no new work
 
 class AddModel(Message, frozen=True):
     """Operator to steward: serve this as well. Replied with the Catalogue that has it, or ChangeRefused."""
@@ -394,6 +398,23 @@ class ChangeRefused(Message, frozen=True):
 
 
 # --- events, for whoever subscribes -------------------------------------------------------------
+class ChangeModel(Message, frozen=True):
+    """Operator to steward: serve it otherwise. What is None stays. Replied with the Catalogue, or ChangeRefused."""
+
+    name: ModelName
+    level: LevelChange = LevelChange()
+    cleared: tuple[LevelKey, ...] = ()  # as configured again
+    pinned: bool | None = None
+
+
+class DrainWorker(Message, frozen=True):
+    """Operator to steward: this worker takes no new work, or takes it again. Replied with the Catalogue, or
+    ChangeRefused."""
+
+    worker: WorkerId
+    drained: bool
+
+
 
 
 FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "error"]
@@ -443,7 +464,7 @@ AnyMessage = Union[
     Submit, Accepted, Assigned, Refused, Assign, Cancel, Frame, EndAck, Resend,
     WorkerBeat, OwnerBeat, RouterBeat,
     Generate, Piece, CancelCall, ClientBeat,
-    Catalogue, AskCatalogue, AddModel, RemoveModel, ChangeRefused,
+    Catalogue, AskCatalogue, AddModel, RemoveModel, ChangeModel, DrainWorker, ChangeRefused,
     RequestFinished, ModelSwitched, WorkerCame, WorkerWent,
 ]  # fmt: skip
 

@@ -16,14 +16,16 @@
 | kottos.client.<client>         | Piece                         | gateway | client                      |
 | kottos.catalogue               | Catalogue                     | steward | workers, gateways           |
 | kottos.catalogue.ask           | AskCatalogue (request)        | anybody | steward                     |
-| kottos.control.model           | AddModel, RemoveModel (req.)  | operator| steward                     |
+| kottos.control.model           | AddModel, RemoveModel,        | operator| steward                     |
+|                                | ChangeModel (request)         | gateway |                             |
+| kottos.control.worker          | DrainWorker (request)         | gateway | steward                     |
 | kottos.event.request.finished  | RequestFinished               | gateway | anybody                     |
 | kottos.event.model.switched    | ModelSwitched                 | worker  | anybody                     |
 | kottos.event.worker.came       | WorkerCame                    | router  | anybody                     |
 | kottos.event.worker.went       | WorkerWent                    | router  | anybody                     |
 
 Replies to requests go to `_INBOX_<user>.>`, one prefix per bus user: Submit is answered with Accepted or Refused,
-Generate with Piece number 0 (empty, or an error), AskCatalogue, AddModel and RemoveModel with Catalogue or
+Generate with Piece number 0 (empty, or an error), AskCatalogue and what changes the catalogue in force with Catalogue or
 ChangeRefused.
 """
 
@@ -41,6 +43,7 @@ CALL_GROUP: Final = "gateways"
 CATALOGUE: Final = "kottos.catalogue"
 CATALOGUE_ASK: Final = "kottos.catalogue.ask"
 CONTROL_MODEL: Final = "kottos.control.model"
+CONTROL_WORKER: Final = "kottos.control.worker"
 EVENTS: Final = "kottos.event.>"
 EVENT_REQUEST_FINISHED: Final = "kottos.event.request.finished"
 EVENT_MODEL_SWITCHED: Final = "kottos.event.model.switched"
@@ -91,10 +94,11 @@ PERMISSIONS: Final[dict[str, Permissions]] = {
     "gateway": Permissions(
         publish=(
             "kottos.request.*", "kottos.worker.*", BEAT_OWNER, "kottos.client.*",
-            EVENT_REQUEST_FINISHED, CATALOGUE_ASK, f"{inbox_prefix('client')}.>",
+            EVENT_REQUEST_FINISHED, CATALOGUE_ASK, CONTROL_MODEL, CONTROL_WORKER, f"{inbox_prefix('client')}.>",
         ),
         subscribe=(
             "kottos.owner.*", BEAT_WORKER, BEAT_ROUTER, CALL, "kottos.gateway.*", BEAT_CLIENT, CATALOGUE,
+            EVENT_MODEL_SWITCHED, EVENT_WORKER_CAME, EVENT_WORKER_WENT,
             f"{inbox_prefix('gateway')}.>",
         ),
     ),
@@ -111,10 +115,10 @@ PERMISSIONS: Final[dict[str, Permissions]] = {
     ),
     "steward": Permissions(
         publish=(CATALOGUE, *(f"{inbox_prefix(user)}.>" for user in ("gateway", "worker", "operator"))),
-        subscribe=(CATALOGUE_ASK, CONTROL_MODEL, f"{inbox_prefix('steward')}.>"),
+        subscribe=(CATALOGUE_ASK, CONTROL_MODEL, CONTROL_WORKER, f"{inbox_prefix('steward')}.>"),
     ),
     "operator": Permissions(
-        publish=(CONTROL_MODEL, CATALOGUE_ASK),
+        publish=(CONTROL_MODEL, CONTROL_WORKER, CATALOGUE_ASK),
         subscribe=(BEAT_WORKER, BEAT_OWNER, f"{inbox_prefix('operator')}.>"),
     ),
     "client": Permissions(

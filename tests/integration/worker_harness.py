@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import torch
 import transformers
 
@@ -169,10 +170,12 @@ class Harness:
         ids = [await self.submit(source.name, prompt, num) for source, prompt, num in requests]
         return [(await self.finish(request_id)).tokens for request_id in ids]
 
-    async def serve(self, sources: Sequence[ModelSource]) -> None:
-        """From now on these, as a steward would say it."""
+    async def serve(self, sources: Sequence[ModelSource], *, pinned: str = "", drained: bool = False) -> None:
+        """From now on these, as a steward would say it. pinned: the name of one of them."""
         self._num_catalogues += 1
-        await self.bus.publish(subjects.CATALOGUE, Catalogue(STEWARD, self._num_catalogues, described(sources)))
+        models = tuple(msgspec.structs.replace(model, pinned=model.name == pinned) for model in described(sources))
+        catalogue = Catalogue(STEWARD, self._num_catalogues, models, (WORKER,) if drained else ())
+        await self.bus.publish(subjects.CATALOGUE, catalogue)
 
     async def cancel(self, request_id: RequestId, model: str, attempt: int = 0) -> None:
         message = Cancel(request_id, attempt, OWNER, ModelName(model), WORKER)

@@ -1,8 +1,18 @@
 import pytest
+from msgspec.structs import replace
 
-from cli.changes import MAX_MODELS, changed
-from shared.ids import Incarnation, ModelName
-from shared.messages import AddModel, Catalogue, CatalogueModel, ChangeRefused, RemoveModel
+from cli.changes import MAX_DRAINED, MAX_MODELS, changed
+from shared.ids import Incarnation, ModelName, WorkerId
+from shared.levels import LevelChange
+from shared.messages import (
+    AddModel,
+    Catalogue,
+    CatalogueModel,
+    ChangeModel,
+    ChangeRefused,
+    DrainWorker,
+    RemoveModel,
+)
 
 ONE, TWO = "1" * 32, "2" * 32
 A = CatalogueModel(ModelName("a"), "/models/a", ONE)
@@ -53,3 +63,35 @@ def test_there_is_a_bound() -> None:
     assert len(catalogue.models) == MAX_MODELS
     assert str(MAX_MODELS) in refused(changed(catalogue, AddModel(B)))
     assert made(changed(catalogue, AddModel(A))) is catalogue
+
+
+def test_a_models_level_changes_key_by_key() -> None:
+    first = made(changed(START, ChangeModel(A.name, LevelChange(ttft_s=2.0, priority=1))))
+    second = made(changed(first, ChangeModel(A.name, LevelChange(tbt_s=0.5), cleared=("priority",))))
+    assert second.models == (replace(A, level=LevelChange(2.0, 0.5, None)),)
+    assert (first.number, second.number) == (6, 7)
+    assert made(changed(second, ChangeModel(A.name, cleared=("ttft_s", "tbt_s")))).models == (A,)
+
+
+def test_pinning_changes_nothing_else() -> None:
+    pinned = made(changed(START, ChangeModel(A.name, LevelChange(priority=1), pinned=True)))
+    assert pinned.models == (replace(A, level=LevelChange(priority=1), pinned=True),)
+    assert made(changed(pinned, ChangeModel(A.name))) is pinned
+    assert made(changed(pinned, ChangeModel(A.name, pinned=False))).models[0].pinned is False
+
+
+def test_models_keep_their_order_and_an_unknown_one_is_not_changed() -> None:
+    both = made(changed(START, AddModel(B)))
+    assert [model.name for model in made(changed(both, ChangeModel(A.name, pinned=True))).models] == ["a", "b"]
+    assert "'b'" in refused(changed(START, ChangeModel(B.name, pinned=True)))
+
+
+def test_workers_are_drained_and_resumed() -> None:
+    one, two = WorkerId("one"), WorkerId("two")
+    drained = made(changed(made(changed(START, DrainWorker(one, True))), DrainWorker(two, True)))
+    assert (drained.drained, drained.models, drained.number) == ((one, two), START.models, 7)
+    assert made(changed(drained, DrainWorker(one, True))) is drained
+    assert made(changed(drained, DrainWorker(one, False))).drained == (two,)
+    assert made(changed(START, DrainWorker(one, False))) is START
+    many = replace(START, drained=tuple(WorkerId(str(number)) for number in range(MAX_DRAINED)))
+    assert str(MAX_DRAINED) in refused(changed(many, DrainWorker(one, True)))
