@@ -24,6 +24,7 @@ from gpu_worker.kv.store import KvStore
 from gpu_worker.loader import BlobSource, Loader, Prefetches
 from gpu_worker.metrics import EngineMetrics
 from gpu_worker.planned_step import PlannedStep, bounded
+from gpu_worker.pins import Pins
 from gpu_worker.roster import Roster
 from gpu_worker.scheduling.measured_costs import SwitchCosts
 from gpu_worker.scheduling.policy import Limits, Policy, Turn, WorkerView
@@ -87,6 +88,7 @@ class Engine:
         self._device_thread = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._loader = Loader(device, weights, blobs, roster.models, self._turn_order, self._on_device, clock)
         self._fetcher = Fetcher(blobs, self._turn_order, self._wake.set, clock)
+        self._pins = Pins(roster.models, self._loader, blobs)
         self._departures = Departures(roster.models, self._loader, self._fetcher, self._switches, metrics)
         self._calibration = Calibration(
             roster.models, weights, blobs, kv, self._on_device, clock, limits.max_step_tokens
@@ -137,7 +139,7 @@ class Engine:
                 elif self._fetcher.pass_over():
                     self._wake.set()
                 await self._emit()
-                if turn is None and not await self._calibration.advance():
+                if turn is None and not await self._pins.advance() and not await self._calibration.advance():
                     await self._idle()
         finally:
             await self._fetcher.close()

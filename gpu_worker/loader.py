@@ -6,7 +6,7 @@ whose turn it is.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
@@ -130,12 +130,24 @@ class Loader:
             return
         evictable, blob = evictable_ahead(self._models, order, self._in_use, model), self._blobs.get(model)
         assert evictable is not None and blob is not None, "it has a turn coming, and is at hand"
+        evictable = self._unpinned(evictable)
         turns = coming_turns(self._models, order, self._in_use)
         placement = self._weights.place(model, blob, evictable, [name for name in turns if name != model])
         if placement is not None:
             self._start(model, placement, blob, ahead=True)
         elif turns[0] == model:
             self.no_place_ahead = model
+
+    async def settle_in(self, model: ModelName) -> bool:
+        """A pinned model, while no step runs; unpinned ones may go for it. False: it has no place, or comes already."""
+        blob = self._blobs.get(model)
+        if blob is None or model in self._coming:
+            return False
+        placement = self._weights.place(model, blob, self._unpinned(name for name in self._models if name != model))
+        if placement is None:
+            return False
+        await self._copy(model, placement)
+        return True
 
     async def forget(self, model: ModelName) -> None:
         """It is served no more: what is on its way stops, its place is free. Between two steps."""
@@ -152,6 +164,9 @@ class Loader:
         for model in list(self._coming):
             await self._stop(model)
 
+    def _unpinned(self, models: Iterable[ModelName]) -> list[ModelName]:
+        return [name for name in models if not self._models[name].is_pinned]
+
     async def _stop(self, model: ModelName) -> None:
         if (coming := self._coming.get(model)) is not None:
             coming.transfer.cancel()
@@ -159,10 +174,13 @@ class Loader:
 
     async def _make_place(self, model: ModelName, blob: Tensor) -> Placement:
         order = self._turn_order()
-        evictable, turns = [name for name in order if name != model], coming_turns(self._models, order, self._in_use)
+        others, turns = [name for name in order if name != model], coming_turns(self._models, order, self._in_use)
+        evictable = self._unpinned(others)
         while (placement := self._weights.place(model, blob, evictable, turns)) is None:
-            if not self._coming:
+            if not self._coming and evictable == others:
                 raise ModelError(f"{blob.numel()} bytes of weights don't fit the device")
+            if not self._coming:
+                evictable = others  # it has no place else
             for other in list(self._coming):  # what came ahead of its turn gives way
                 await self._stop(other)
         return placement

@@ -59,6 +59,10 @@ class Roster:
 
     # --- what arrives ---------------------------------------------------------------------------
 
+    def keeps_weights(self, name: ModelName) -> bool:
+        """It has work, or it is pinned: KV does not get their memory."""
+        return self.has_work(name) or (name in self.models and self.models[name].is_pinned)
+
     def assign(self, message: Assign, now_s: float) -> None:
         submit = message.submit
         self.last_router, self.last_assignment = message.router, message.number

@@ -39,6 +39,7 @@ class ServedModel:
         self.last_step = 0
         self.num_preemptions = 0
         self.waiting: WaitingLine[Sequence] = WaitingLine()
+        self.is_pinned = False  # its weights stay, unless another model has no place else
         self._running: dict[RequestId, Sequence] = {}
         self.kv = kv
         self._weights = weights

@@ -84,6 +84,7 @@ class ServedModels:
         for name, entry in list(self._begun.items()):
             if name not in catalogue or catalogue[name].folder != entry.folder:
                 self._let_go(name)
+        self._mark_pinned()
         self._changed.set()
 
     async def run(self) -> None:
@@ -132,11 +133,16 @@ class ServedModels:
         self._changed.set()
         log.info("model %s is gone", name)
 
+    def _mark_pinned(self) -> None:
+        for name, model in self._models.items():
+            model.is_pinned = name in self._catalogue and self._catalogue[name].pinned
+
     # --- loading --------------------------------------------------------------------------------
 
     async def _load_or_fail(self, name: ModelName, entry: ModelEntry) -> None:
         try:
             self._models[name] = await self._load(name, entry)
+            self._mark_pinned()
         except KottosError as error:
             log.error("model %s is not served: %s", name, error)
             self._failed[name] = str(error)

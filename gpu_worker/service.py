@@ -79,7 +79,7 @@ class WorkerService:
         socket = worker_config.host_cache_socket
         self._cache = HostCacheClient(SocketReach(Path(socket)) if socket else ChildReach(config))
         self._store = ModelStore(self._cache, on_released=self._on_released)
-        self._memory = open_memory(self._device, worker_config, budget, self._store, self._roster.has_work)
+        self._memory = open_memory(self._device, worker_config, budget, self._store, self._roster.keeps_weights)
         self._kv = self._memory.kv
         self._is_unified = budget.unified
         region_bytes = budget.host_bytes if budget.unified else budget.weight_bytes

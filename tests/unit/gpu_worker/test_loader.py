@@ -78,6 +78,7 @@ class Place:
         self.num_copied = 0
         self.num_orders = 0  # asked for
         self.on_disk: set[ModelName] = set()  # models that are not in host memory
+        self.pinned: set[ModelName] = set()
         device = cast(Any, SimpleNamespace(copies=self.copies, copy=CpuDevice(unified=False).copy))
         order = StreamOrder((Span(0, BLOB_BYTES),), 0, (BLOB_BYTES,))
         models = {name: self._model(name, order) for name in names}
@@ -95,6 +96,7 @@ class Place:
             executor = SimpleNamespace(stream_order=order)
             is_resident = property(lambda _: self.weights.is_resident(model))
             is_at_hand = property(lambda _: self.weights.is_placed(model) or model not in self.on_disk)
+            is_pinned = property(lambda _: model in self.pinned)
 
         return Model()
 
@@ -318,3 +320,45 @@ async def test_closing_ends_what_is_on_its_way() -> None:
     await place.loader.close()
     assert place.resident() == "a"
     assert place.weights.place(B, torch.zeros(BLOB_BYTES, dtype=torch.uint8), []) is not None
+
+
+# --- pinned models ------------------------------------------------------------------------------
+
+
+async def test_others_go_for_a_model_while_any_is_not_pinned() -> None:
+    place = Place(3, "abcd", link=False)
+    place.pinned = {B, C}  # whose turns come later than a's
+    for model in (B, C, A, D, A, D):
+        await place.bring(model)
+    assert place.resident() == "bcd"
+
+
+async def test_a_pinned_model_goes_where_another_one_has_no_place_else() -> None:
+    place = Place(1, "ab", link=False)
+    place.pinned = {A}
+    assert [await place.bring(model) for model in (A, B, A)] == ["copied", "copied", "copied"]
+
+
+async def test_no_pinned_model_goes_for_one_that_comes_ahead_of_its_turn() -> None:
+    place = Place(2, "abc")
+    place.pinned = {B}
+    await place.bring(B)
+    await place.bring(A)
+    place.turns = [C, B, A]
+    place.loader.prefetch()
+    await settle()
+    assert (place.resident(), place.num_transfers, place.loader.no_place_ahead) == ("ab", 2, C)
+
+
+async def test_a_pinned_model_settles_in_and_unpinned_ones_go_for_it() -> None:
+    place = Place(2, "abcd", link=False)
+    place.pinned = {C, D}
+    await place.bring(A)
+    await place.bring(B)
+    assert await place.loader.settle_in(C) and await place.loader.settle_in(D)
+    assert place.resident() == "cd"
+    place.pinned.add(A)
+    assert not await place.loader.settle_in(A)  # there is no place
+    place.on_disk.add(B)
+    assert not await place.loader.settle_in(B)
+    assert place.resident() == "cd"
