@@ -4,8 +4,9 @@ from typing import Final, NamedTuple, assert_never
 
 from msgspec.structs import replace
 
+from router.held import Held
 from router.policy import BEAT_INTERVAL_S, Choose, FleetView, Hold, Refuse, choose_worker
-from router.state import MAX_WORKERS, Assignment, Held, State, Worker, new_worker
+from router.state import MAX_WORKERS, Assignment, State, Worker, new_worker
 from shared import subjects
 from shared.config import RouterConfig
 from shared.errors import ErrorCode
@@ -50,7 +51,7 @@ class Dispatcher:
         if held is not None:
             if submit.attempt <= held.submit.attempt:
                 return []
-            del self._state.held[submit.request_id]
+            self._state.held.remove(held)
         sends: list[Send] = []
         known = self._state.assignments[submit.request_id]
         if known is not None and submit.attempt < known.attempt:
@@ -68,7 +69,7 @@ class Dispatcher:
         self._state.cancelled[request_id] = max(cancel.attempt, self._state.cancelled[request_id] or 0)
         held = self._state.held.get(request_id)
         if held is not None and held.submit.attempt <= cancel.attempt:
-            del self._state.held[request_id]
+            self._state.held.remove(held)
             return [_refused(held.submit, ErrorCode.CANCELLED, "cancelled by its owner")]
         workers = {cancel.worker} if cancel.worker is not None else set()
         known = self._state.assignments[request_id]
@@ -101,11 +102,10 @@ class Dispatcher:
         for worker in list(self._state.workers.values()):
             if now_s - worker.beat_at_s > self._config.worker_dead_s:
                 sends.append(self._lose(worker, f"no beat for {self._config.worker_dead_s:g} s"))
-        while self._state.held:
-            oldest = next(iter(self._state.held.values()))
+        while (oldest := self._state.held.oldest()) is not None:
             if now_s - oldest.since_s < self._config.hold_timeout_s:
                 break
-            del self._state.held[oldest.submit.request_id]
+            self._state.held.remove(oldest)
             sends.append(_unavailable(oldest.submit, f"no worker took it within {self._config.hold_timeout_s:g} s"))
         return sends
 
@@ -127,15 +127,13 @@ class Dispatcher:
 
     def _retry_held(self, now_s: float) -> list[Send]:
         sends: list[Send] = []
-        asleep = set()  # models that nobody can take: one question each
-        for request_id, held in list(self._state.held.items()):
-            if held.submit.model in asleep:
-                continue
-            decision = self._decide(held.submit, now_s)
-            if isinstance(decision, Hold):
-                asleep.add(held.submit.model)
-            else:
-                del self._state.held[request_id]
+        waiting = self._state.held
+        for model in waiting.models():
+            while (held := waiting.first(model)) is not None:
+                decision = self._decide(held.submit, now_s)
+                if isinstance(decision, Hold):  # and so would the others be
+                    break
+                waiting.serve(held)
                 sends += self._perform(decision, held, now_s)
         return sends
 
@@ -168,9 +166,14 @@ class Dispatcher:
         ]
 
     def _hold(self, held: Held) -> list[Send]:
+        submit = held.submit
+        num_held = self._state.held.num_of(submit.model, submit.tenant)
+        if submit.attempt == 0 and num_held >= self._config.max_held_of_tenant:
+            why = f"model {submit.model!r}: too many of your requests wait for a worker already"
+            return [_refused(submit, ErrorCode.OVERLOADED, why, RETRY_AFTER_S)]
         if len(self._state.held) >= self._config.max_held:
-            return [_unavailable(held.submit, "no worker can take it, and too many requests wait already")]
-        self._state.held[held.submit.request_id] = held
+            return [_unavailable(submit, "no worker can take it, and too many requests wait already")]
+        self._state.held.add(held)
         return []
 
     def _forget(self, assign: Assign) -> None:

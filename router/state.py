@@ -4,8 +4,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
+from router.held import HeldRequests
 from shared.ids import Incarnation, ModelName, RequestId, WorkerId
-from shared.messages import ModelLoad, Submit, WorkerBeat
+from shared.messages import ModelLoad, WorkerBeat
 
 MAX_WORKERS: Final = 4096  # alive at a time; more are ignored
 MAX_ASSIGNMENTS: Final = 65_536  # remembered, so that cancels and repeated submits find their worker
@@ -50,14 +51,6 @@ def new_worker(beat: WorkerBeat, now_s: float, router: Incarnation) -> Worker:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A request that waits for a worker."""
-
-    submit: Submit
-    since_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class Assignment:
     attempt: int
     worker: WorkerId
@@ -90,7 +83,7 @@ class Recent(Generic[K, V]):
 @dataclass(slots=True)
 class State:
     workers: dict[WorkerId, Worker] = field(default_factory=dict)  # alive; MAX_WORKERS at most
-    held: dict[RequestId, Held] = field(default_factory=dict)  # oldest first; config.max_held at most
+    held: HeldRequests = field(default_factory=HeldRequests)  # config.max_held at most
     assignments: Recent[RequestId, Assignment] = field(default_factory=lambda: Recent(MAX_ASSIGNMENTS))
     cancelled: Recent[RequestId, int] = field(default_factory=lambda: Recent(MAX_CANCELLED))  # attempts up to this
     num_assigned: int = 0  # the number of the last Assign

@@ -72,6 +72,7 @@ class RouterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hold_timeout_s: Seconds = 30.0
     worker_dead_s: Seconds = 10.0  # without a beat
     # sequences of load that a worker with the model resident may be ahead
+    max_held_of_tenant: Count = 512  # of one tenant and model; more get 429
     residency_bonus: Annotated[float, Meta(ge=0, le=1e9)] = 2.0
 
 

@@ -1,7 +1,7 @@
 """Messages with few knobs."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from shared.ids import Incarnation, ModelName, OwnerId, RequestId, WorkerId
 from shared.messages import Cancel, ModelLoad, Sampling, Submit, WorkerBeat
@@ -11,9 +11,10 @@ MODEL = ModelName("m")
 State = Literal["resident", "cached", "loading", "failed"]
 
 
-def submit(request: str = "r", attempt: int = 0, model: str = MODEL, age_s: float = 0.0) -> Submit:
+def submit(request: str = "r", attempt: int = 0, model: str = MODEL, age_s: float = 0.0, **about: Any) -> Submit:
     sampling = Sampling(max_tokens=8, seed=1)
-    return Submit(RequestId(request), attempt, OwnerId("owner"), ModelName(model), (1, 2), sampling, age_s=age_s)
+    owner, name = OwnerId("owner"), ModelName(model)
+    return Submit(RequestId(request), attempt, owner, name, (1, 2), sampling, age_s=age_s, **about)
 
 
 def cancel(request: str = "r", attempt: int = 0, model: str = MODEL, worker: str | None = None) -> Cancel:

@@ -220,3 +220,25 @@ def test_recent_forgets_the_oldest() -> None:
     recent["c"] = 4
     assert (recent["a"], recent["b"], recent["c"], len(recent)) == (3, None, 4, 2)
     assert recent.pop("a") == 3 and recent.pop("a") is None
+
+
+def test_held_requests_go_out_by_turns_of_their_tenants(router: Dispatcher) -> None:
+    for name, tenant in (("a0", "a"), ("a1", "a"), ("b0", "b")):
+        router.submit(submit(name, tenant=tenant), 1.0)
+    assert [request for _, request, _ in assigns(router.hear(beat("w0"), 2.0))] == ["a0", "b0", "a1"]
+
+
+def test_one_tenant_can_not_take_all_places() -> None:
+    router = Dispatcher(RouterConfig(max_held=3, max_held_of_tenant=2), ROUTER, settled_at_s=0.0)
+    assert router.submit(submit("a0", tenant="a"), 1.0) == [] == router.submit(submit("a1", tenant="a"), 1.0)
+    (send,) = router.submit(submit("a2", tenant="a"), 1.0)
+    assert refusals([send]) == [("a2", ErrorCode.OVERLOADED)]
+    assert isinstance(send.message, Refused) and send.message.retry_after_s == RETRY_AFTER_S
+    assert router.submit(submit("b0", tenant="b"), 1.0) == []
+    router.cancel(cancel("a0"))
+    assert router.submit(submit("a3", tenant="a"), 1.0) == []
+
+
+def test_what_has_run_already_is_held_beyond_its_tenants_places() -> None:
+    router = Dispatcher(RouterConfig(max_held=3, max_held_of_tenant=1), ROUTER, settled_at_s=0.0)
+    assert router.submit(submit("a0"), 1.0) == [] == router.submit(submit("a1", attempt=1), 1.0)
