@@ -364,22 +364,22 @@ class CatalogueModel(Part, frozen=True):
     name: ModelName
     path: str  # a folder, a GGUF file or a hub id, on every host that imports it
     fingerprint: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]  # of its content: its folder in the cache
+    level: LevelChange = LevelChange()  # where its service level differs from the configured one
+    pinned: bool = False  # its weights stay on devices, unless another model would have no place
 
 
 class Catalogue(Message, frozen=True):
     """Steward to workers and gateways, once a second and at each change: what is served from now on, and how."""
 
-    level: LevelChange = LevelChange()  # where its service level differs from the configured one
-    pinned: bool = False  # its weights stay on devices, unless another model would have no place
     steward: Incarnation
     number: int  # greater than that of what it replaces
     models: tuple[CatalogueModel, ...]
+    drained: tuple[WorkerId, ...] = ()  # they take no new work
 
 
 class AskCatalogue(Message, frozen=True):
     """To the steward, who replies with the Catalogue."""
 
-    drained: tuple[WorkerId, ...] = ()  # they take no new work
 
 class AddModel(Message, frozen=True):
     """Operator to steward: serve this as well. Replied with the Catalogue that has it, or ChangeRefused."""
@@ -393,11 +393,6 @@ class RemoveModel(Message, frozen=True):
     name: ModelName
 
 
-class ChangeRefused(Message, frozen=True):
-    reason: str
-
-
-# --- events, for whoever subscribes -------------------------------------------------------------
 class ChangeModel(Message, frozen=True):
     """Operator to steward: serve it otherwise. What is None stays. Replied with the Catalogue, or ChangeRefused."""
 
@@ -415,6 +410,11 @@ class DrainWorker(Message, frozen=True):
     drained: bool
 
 
+class ChangeRefused(Message, frozen=True):
+    reason: str
+
+
+# --- events, for whoever subscribes -------------------------------------------------------------
 
 
 FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "error"]
