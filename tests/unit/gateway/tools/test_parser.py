@@ -181,6 +181,10 @@ def test_a_call_is_out_as_soon_as_its_arguments_begin_and_they_follow_as_they_co
     assert reader.feed("_call>") == ("", [])
 
 
+def test_an_object_that_is_no_call_is_let_go_with_its_first_key() -> None:
+    assert parser(LLAMA).feed('{"temperature": 2') == ('{"temperature": 2', [])
+
+
 def test_content_is_held_back_only_while_it_may_be_a_marker_or_space_before_one() -> None:
     reader = parser(HERMES)
     assert reader.feed("a <b> <tool") == ("a <b>", [])
