@@ -1,5 +1,6 @@
 """Token ids to text, incrementally: never half a character, never the same text twice."""
 
+from functools import partial
 from typing import Final
 
 from gateway.vocabulary import Vocabulary
@@ -11,14 +12,16 @@ _MAX_SILENT_TOKENS: Final = 64
 
 
 class Detokenizer:
-    """The text of `context + output` without the text of `context`, special tokens skipped."""
+    """The text of `context + output` without the text of `context`, special tokens skipped but for those shown."""
 
-    def __init__(self, vocabulary: Vocabulary, context: tuple[int, ...] = ()) -> None:
-        if vocabulary.decode(context).endswith(_REPLACEMENT):
+    def __init__(
+        self, vocabulary: Vocabulary, context: tuple[int, ...] = (), shown_ids: frozenset[int] = frozenset()
+    ) -> None:
+        self._decode = partial(vocabulary.decode, shown_ids=shown_ids)
+        if self._decode(context).endswith(_REPLACEMENT):
             context = ()  # it ends inside a character, so it has no text of its own to take off
-        self._vocabulary = vocabulary
         self._recent = list(context)  # what the newest text came from
-        self._known = vocabulary.decode(self._recent)
+        self._known = self._decode(self._recent)
         self._silent: list[int] = []  # what came after it and has yielded no text yet
 
     @property
@@ -31,21 +34,21 @@ class Detokenizer:
         self._silent.append(token_id)
         if len(self._silent) > _MAX_SILENT_TOKENS:
             return self._restart()
-        text = self._vocabulary.decode(self._recent + self._silent)
+        text = self._decode(self._recent + self._silent)
         if len(text) <= len(self._known) or text.endswith(_REPLACEMENT):
             return ""
         if not text.startswith(self._known):
             return self._restart()
         delta = text[len(self._known) :]
         self._recent, self._silent = self._silent, []
-        self._known = self._vocabulary.decode(self._recent)
+        self._known = self._decode(self._recent)
         return delta
 
     def flush(self) -> str:
         """The text of what is still incomplete, once no more tokens can come."""
         silent, self._silent = self._silent, []
-        text = self._vocabulary.decode(self._recent + silent)
-        return text[len(self._known) :] if text.startswith(self._known) else self._vocabulary.decode(silent)
+        text = self._decode(self._recent + silent)
+        return text[len(self._known) :] if text.startswith(self._known) else self._decode(silent)
 
     def _restart(self) -> str:
         text = self.flush()

@@ -5,7 +5,8 @@ stream of the gateway. So a text process reads it, and what comes back is the to
 are used where they lie, there is nothing to build.
 """
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Container, Iterable
 from typing import Final
 
 from tokenizers import Tokenizer
@@ -25,16 +26,24 @@ class Vocabulary:
         self._texts = spelled.texts
         self._ends = memoryview(spelled.ends).cast("I")
         self._special_ids = frozenset(spelled.special_ids)
+        self._ids: dict[str, int | None] = {}  # of the few texts that were asked for
         try:
             self._decoder = Tokenizer.from_str(_NO_TABLES % spelled.decoder).decoder
         except Exception as error:  # the library has no class of its own for it
             raise ValueError(f"its decoder can't be read ({type(error).__name__})") from error
         self._bytes = TokenBytes(spelled.decoder, self._text_of)
 
-    def decode(self, token_ids: Iterable[int]) -> str:
-        """Special tokens and ids without a token have no text."""
+    def decode(self, token_ids: Iterable[int], shown_ids: Container[int] = ()) -> str:
+        """Special tokens, but for those shown, and ids without a token have no text."""
         special = self._special_ids
-        return self._text_of([token for i in token_ids if i not in special and (token := self._token(i))])
+        kept = [i for i in token_ids if i not in special or i in shown_ids]
+        return self._text_of([token for i in kept if (token := self._token(i))])
+
+    def id_of(self, token: str) -> int | None:
+        """Of the token that is written so; None: there is none. For the few texts that mean something by themselves."""
+        if token not in self._ids:
+            self._ids[token] = self._find(token.encode())
+        return self._ids[token]
 
     def is_special(self, token_id: int) -> bool:
         return token_id in self._special_ids
@@ -53,3 +62,13 @@ class Vocabulary:
             return ""
         start = self._ends[token_id - 1] if token_id else 0
         return self._texts[start : self._ends[token_id]].decode()
+
+    def _find(self, token: bytes) -> int | None:
+        start = self._texts.find(token)
+        while start >= 0:
+            token_id = bisect_left(self._ends, start + len(token))
+            begins = self._ends[token_id - 1] if token_id else 0
+            if (begins, self._ends[token_id]) == (start, start + len(token)):
+                return token_id
+            start = self._texts.find(token, start + 1)
+        return None

@@ -55,3 +55,11 @@ def test_words_begin_with_their_space_and_gaps_are_empty() -> None:
     one = vocabulary(words())
     assert [one.token_bytes(token_id) for token_id in (0, 1, 5)] == [b" fox", " d\u00f6g".encode(), b" cat"]
     assert [one.token_bytes(token_id) for token_id in (2, -1, 10**6)] == [b"", b"", b""]
+def test_special_tokens_can_be_shown() -> None:
+    tokenizer = words()
+    known = vocabulary(tokenizer)
+    end, added = tokenizer.token_to_id("<end>"), tokenizer.token_to_id("added")
+    assert end is not None and added is not None
+    assert [known.id_of(token) for token in ("<end>", "added", "fox", "ox")] == [end, added, 0, None]
+    assert known.decode([0, end, added]) == "fox added"
+    assert known.decode([0, end, added], {end}) == tokenizer.decode([0, end, added], skip_special_tokens=False)
