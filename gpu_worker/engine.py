@@ -23,8 +23,8 @@ from gpu_worker.kv.room import Room
 from gpu_worker.kv.store import KvStore
 from gpu_worker.loader import BlobSource, Loader, Prefetches
 from gpu_worker.metrics import EngineMetrics
-from gpu_worker.planned_step import PlannedStep, bounded
 from gpu_worker.pins import Pins
+from gpu_worker.planned_step import PlannedStep, bounded
 from gpu_worker.roster import Roster
 from gpu_worker.scheduling.measured_costs import SwitchCosts
 from gpu_worker.scheduling.policy import Limits, Policy, Turn, WorkerView
@@ -87,8 +87,8 @@ class Engine:
         self._switches = Switches(worker, clock)
         self._device_thread = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._loader = Loader(device, weights, blobs, roster.models, self._turn_order, self._on_device, clock)
-        self._fetcher = Fetcher(blobs, self._turn_order, self._wake.set, clock)
         self._pins = Pins(roster.models, self._loader, blobs)
+        self._fetcher = Fetcher(blobs, self._turn_order, self._wake.set, clock)
         self._departures = Departures(roster.models, self._loader, self._fetcher, self._switches, metrics)
         self._calibration = Calibration(
             roster.models, weights, blobs, kv, self._on_device, clock, limits.max_step_tokens

@@ -57,11 +57,11 @@ class Roster:
         model = self.models.get(name)
         return model is not None and bool(model.running or model.waiting)
 
-    # --- what arrives ---------------------------------------------------------------------------
-
     def keeps_weights(self, name: ModelName) -> bool:
         """It has work, or it is pinned: KV does not get their memory."""
         return self.has_work(name) or (name in self.models and self.models[name].is_pinned)
+
+    # --- what arrives ---------------------------------------------------------------------------
 
     def assign(self, message: Assign, now_s: float) -> None:
         submit = message.submit

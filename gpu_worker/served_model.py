@@ -36,10 +36,10 @@ class ServedModel:
         self.content_id = content_id or name  # equal: equal tokens have equal KV
         self.max_scored_tokens = max_scored_tokens  # of prompts, in one step: their logits are all in memory
         self.is_leaving = False  # it takes no new sequences
+        self.is_pinned = False  # its weights stay, unless another model has no place else
         self.last_step = 0
         self.num_preemptions = 0
         self.waiting: WaitingLine[Sequence] = WaitingLine()
-        self.is_pinned = False  # its weights stay, unless another model has no place else
         self._running: dict[RequestId, Sequence] = {}
         self.kv = kv
         self._weights = weights

@@ -69,10 +69,10 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class RouterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_held: Count = 1024  # requests held while no worker can take them; more get 503
+    max_held_of_tenant: Count = 512  # of one tenant and model; more get 429
     hold_timeout_s: Seconds = 30.0
     worker_dead_s: Seconds = 10.0  # without a beat
     # sequences of load that a worker with the model resident may be ahead
-    max_held_of_tenant: Count = 512  # of one tenant and model; more get 429
     residency_bonus: Annotated[float, Meta(ge=0, le=1e9)] = 2.0
 
 
@@ -106,30 +106,30 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
 
 
-class TelemetryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    metrics_host: str = ""  # where a router or worker answers scrapes of its metrics; empty: nowhere
-    metrics_port: Port = 0  # 0: any free port, which its beats tell
-
 class KeysConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: str = ""  # where `kottos keys` keeps API keys, as hashes; empty: api_keys.json of state_dir
     api: str = ""  # others, without limits, as NAME=KEY;NAME=KEY
     admin: str = ""  # one that may administrate, too
 
 
+class TelemetryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    metrics_host: str = ""  # where a router or worker answers scrapes of its metrics; empty: nowhere
+    metrics_port: Port = 0  # 0: any free port, which its beats tell
+
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: tuple[ModelSource, ...] = ()
     demo: bool = False  # `kottos serve` adds the demo models
     cache_dir: Path = Path("~/.cache/kottos")
+    state_dir: Path = Path("~/.local/state/kottos")  # what outlives a stack: API keys, changes at run time
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     bus: BusConfig = BusConfig()
     gateway: GatewayConfig = GatewayConfig()
+    keys: KeysConfig = KeysConfig()
     router: RouterConfig = RouterConfig()
-    state_dir: Path = Path("~/.local/state/kottos")  # what outlives a stack: API keys, changes at run time
     worker: WorkerConfig = WorkerConfig()
     slo: SloConfig = SloConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
-    keys: KeysConfig = KeysConfig()
 
 
 class _Given(NamedTuple):
