@@ -45,4 +45,4 @@ class Departures:
 
     def _may_go(self, name: ModelName) -> bool:
         model = self._models[name]
-        return not (model.running or model.waiting or self._fetcher.is_fetching(name))
+        return not (model.running or model.waiting or model.unguided or self._fetcher.is_fetching(name))

@@ -19,6 +19,7 @@ from gpu_worker.device.base import Device
 from gpu_worker.execution.executor import PartOutput
 from gpu_worker.execution.streaming import Stream
 from gpu_worker.fetching import FetchedBlobs, Fetcher
+from gpu_worker.guidance.guidance import Guidance
 from gpu_worker.kv.room import Room
 from gpu_worker.kv.store import KvStore
 from gpu_worker.loader import BlobSource, Loader, Prefetches
@@ -89,6 +90,7 @@ class Engine:
         self._loader = Loader(device, weights, blobs, roster.models, self._turn_order, self._on_device, clock)
         self._pins = Pins(roster.models, self._loader, blobs)
         self._fetcher = Fetcher(blobs, self._turn_order, self._wake.set, clock)
+        self._guidance = Guidance(roster, self._wake.set)
         self._departures = Departures(roster.models, self._loader, self._fetcher, self._switches, metrics)
         self._calibration = Calibration(
             roster.models, weights, blobs, kv, self._on_device, clock, limits.max_step_tokens
@@ -142,6 +144,7 @@ class Engine:
                 if turn is None and not await self._pins.advance() and not await self._calibration.advance():
                     await self._idle()
         finally:
+            self._guidance.close()
             await self._fetcher.close()
             await self._loader.close()
             self._kv.close()
@@ -196,6 +199,7 @@ class Engine:
             self._beats_counted_at_s = now_s
             if self._bus.connected:
                 self._roster.count_missed_beats()
+        self._guidance.look(now_s)
         self._metrics.note_work(self._roster.models, now_s)
 
     def _turn_order(self) -> list[ModelName]:
@@ -250,6 +254,7 @@ class Engine:
             if sequence.first_step_at_s is None:
                 sequence.first_step_at_s = now_s
         parts = planned.parts()
+        self._guidance.begin_masks(planned.sequences(), parts)
 
         def timed_step() -> tuple[list[PartOutput], float]:
             began_at_s = self._clock()

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Literal
 
+from gpu_worker.guidance.guide import Guide
 from gpu_worker.outbox import Outbox, Stream
 from gpu_worker.scheduling.policy import Policy
 from gpu_worker.sequence import Sequence
@@ -44,6 +45,7 @@ class Roster:
         self._max_sequences = max_sequences
         self._sequences: dict[RequestId, Sequence] = {}
         self._model_of: dict[RequestId, ServedModel] = {}
+        self._unguided: list[Sequence] = []  # that came since somebody took them
         self._tombstones: OrderedDict[RequestId, int] = OrderedDict()  # cancelled before assigned -> attempt
         self._missed_beats: OrderedDict[OwnerId, int] = OrderedDict()  # who was heard last is last
 
@@ -85,8 +87,11 @@ class Roster:
         sequence = Sequence(submit, now_s, model.content_id)
         self._sequences[submit.request_id] = sequence
         self._model_of[submit.request_id] = model
-        model.waiting.add(sequence)
-        self._policy.enter(model.name, sequence, now_s)
+        if submit.sampling.grammar:
+            model.unguided.add(sequence)
+            self._unguided.append(sequence)
+        else:
+            self._line_up(sequence, model, now_s)
 
     def cancel(self, message: Cancel, now_s: float) -> None:
         sequence = self._sequences.get(message.request_id)
@@ -135,6 +140,21 @@ class Roster:
 
     # --- what the engine decides ----------------------------------------------------------------
 
+    def take_unguided(self) -> list[tuple[Sequence, ServedModel]]:
+        """Those that came with a grammar since the last call: each is in no line until `guide`."""
+        came, self._unguided = self._unguided, []
+        live = (sequence for sequence in came if self._sequences.get(sequence.request_id) is sequence)
+        return [(sequence, self._model_of[sequence.request_id]) for sequence in live]
+
+    def guide(self, sequence: Sequence, guide: Guide, now_s: float) -> None:
+        sequence.guide = guide
+        if guide.failure or guide.is_complete:  # an earlier attempt got that far
+            self._end_guided(sequence, guide, now_s)
+            return
+        model = self._model_of[sequence.request_id]
+        model.unguided.remove(sequence)
+        self._line_up(sequence, model, now_s)
+
     def score(self, sequence: Sequence, logprobs: tuple[TokenLogprobs, ...]) -> None:
         """The next tokens of its prompt have been scored."""
         said = PromptLogprobs(len(sequence.prompt_logprobs), logprobs)
@@ -145,16 +165,21 @@ class Roster:
 
     def advance(self, sequence: Sequence, token_id: int, now_s: float, logprobs: TokenLogprobs | None = None) -> None:
         """A sequence got its next token, and may end with it."""
+        sampling, guide = sequence.sampling, sequence.guide
+        is_stop = token_id in sampling.stop_token_ids and sequence.num_output_tokens >= sampling.min_tokens
+        if guide is not None and not guide.accept(token_id, is_stop=is_stop):
+            self._end_guided(sequence, guide, now_s)
+            return
         sequence.append(token_id, logprobs)
         self._model_of[sequence.request_id].waiting.charge(sequence.tenant, OUTPUT_WEIGHT)
         num_cached: int | None = None
         if sequence.first_token_at_s is None:
             sequence.first_token_at_s = now_s
             num_cached = sequence.num_cached_tokens  # a stop string may end it before its end says so
-        if token_id in sequence.sampling.stop_token_ids and sequence.num_output_tokens > sequence.sampling.min_tokens:
+        if is_stop or (guide is not None and guide.is_complete):
             self.end(sequence, "stop", now_s, num_new=1)
         elif (
-            sequence.num_output_tokens >= sequence.sampling.max_tokens
+            sequence.num_output_tokens >= sampling.max_tokens
             or sequence.num_tokens >= self._model_of[sequence.request_id].max_sequence_tokens
         ):
             self.end(sequence, "length", now_s, num_new=1)
@@ -183,10 +208,25 @@ class Roster:
             if self._sequences.get(sequence.request_id) is sequence:
                 self.end(sequence, "error", now_s, code=ErrorCode.INTERNAL, message=message)
 
+    def _line_up(self, sequence: Sequence, model: ServedModel, now_s: float) -> None:
+        model.waiting.add(sequence)
+        self._policy.enter(model.name, sequence, now_s)
+
+    def _end_guided(self, sequence: Sequence, guide: Guide, now_s: float) -> None:
+        """No further token can come."""
+        if guide.failure:
+            message = f"the output can't follow its grammar: {guide.failure}"
+            self.end(sequence, "error", now_s, code=ErrorCode.INVALID_REQUEST, message=message)
+        else:
+            self.end(sequence, "stop", now_s)
+
     def _remove(self, sequence: Sequence) -> None:
         """The one place where a sequence gives back what it holds."""
         del self._sequences[sequence.request_id]
         model = self._model_of.pop(sequence.request_id)
+        if sequence in model.unguided:
+            model.unguided.remove(sequence)
+            return
         model.stop(sequence)
         self._policy.leave(model.name, sequence)
 

@@ -5,6 +5,7 @@ from typing import Final
 
 from gpu_worker.execution.logprobs import ScoredTokens
 from gpu_worker.execution.sampling import SamplingRow
+from gpu_worker.guidance.guide import Guide
 from gpu_worker.memory.prefix_index import BlockKey, root_key
 from shared.ids import OwnerId, RequestId
 from shared.messages import Ended, Submit, TokenLogprobs
@@ -29,6 +30,7 @@ class Sequence:
         "first_due_at_s",
         "first_step_at_s",
         "first_token_at_s",
+        "guide",
         "host_block_ids",
         "is_ready",
         "logprobs",
@@ -70,6 +72,7 @@ class Sequence:
         self.num_published_blocks = 0  # of block_ids, the first ones: others may use them
         self.num_cached_tokens = 0  # of the prompt: their KV was there when it came
         self.is_ready = True  # a step could compute it: it waits for no copy
+        self.guide: Guide | None = None  # where its output has to match a grammar, from when it is in a line
         self.assigned_at_s = now_s
         self.first_due_at_s = now_s - submit.age_s + submit.slo.ttft_s
         self.place_s = self.first_due_at_s

@@ -1,6 +1,7 @@
 """A model that this worker can run: what the scheduler sees of it, and what runs its steps."""
 
 from collections.abc import ValuesView
+from pathlib import Path
 
 from gpu_worker.execution.executor import Executor
 from gpu_worker.kv.store import KvStore
@@ -27,6 +28,7 @@ class ServedModel:
         costs: LearningCosts,
         content_id: str = "",
         max_scored_tokens: int = 256,
+        text_folder: Path = Path(),
     ) -> None:
         self.name = name
         self.executor = executor
@@ -35,11 +37,13 @@ class ServedModel:
         self.costs = costs
         self.content_id = content_id or name  # equal: equal tokens have equal KV
         self.max_scored_tokens = max_scored_tokens  # of prompts, in one step: their logits are all in memory
+        self.text_folder = text_folder  # with its tokenizer
         self.is_leaving = False  # it takes no new sequences
         self.is_pinned = False  # its weights stay, unless another model has no place else
         self.last_step = 0
         self.num_preemptions = 0
         self.waiting: WaitingLine[Sequence] = WaitingLine()
+        self.unguided: set[Sequence] = set()  # in no line: their grammars are being compiled
         self._running: dict[RequestId, Sequence] = {}
         self.kv = kv
         self._weights = weights

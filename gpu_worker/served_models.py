@@ -183,7 +183,7 @@ class ServedModels:
             self._calibrate(name, Expected(card.vocab_size, on_measured=lambda: self._keep_costs(name)))
         return ServedModel(
             name, executor, shape, memory.kv, memory.weights, ground.store, max_tokens, costs, content_id,
-            max_scored_tokens(card.vocab_size),
+            max_scored_tokens(card.vocab_size), entry.folder,
         )  # fmt: skip
 
     def _keep_costs(self, name: ModelName) -> None:
@@ -202,7 +202,7 @@ class ServedModels:
             name,
             "leaving" if model.is_leaving else "resident" if model.is_resident else "cached",
             num_running=len(model.running),
-            num_waiting=len(model.waiting),
+            num_waiting=len(model.waiting) + len(model.unguided),
             max_sequence_tokens=model.max_sequence_tokens,
             progress=progress,
             step_s=model.costs.step_s(_next_step(model)),

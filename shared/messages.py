@@ -15,6 +15,7 @@ from shared.errors import ErrorCode
 from shared.ids import CallId, ClientId, Incarnation, ModelName, OwnerId, RequestId, WorkerId
 from shared.levels import LevelChange, LevelKey
 from shared.slo import Slo
+from shared.structured import ResponseFormat, StructuredOutputs
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True):
@@ -46,6 +47,7 @@ class Sampling(Part, frozen=True):
     logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, what is added to its logit)
     num_logprobs: int | None = None  # of each output token, and of so many of the most likely ones in its place
     num_prompt_logprobs: int | None = None  # the same for the tokens of the prompt; None: not wanted
+    grammar: str = ""  # llguidance's, which the output has to match
 
 
 class Submit(Message, frozen=True):
@@ -298,6 +300,9 @@ class GenerationParams(msgspec.Struct, frozen=True, kw_only=True):
     logit_bias: dict[int, float] | None = None  # by token id
     stop_token_ids: list[int] | None = None  # besides the model's own
     include_stop_str_in_output: bool | None = None
+    timeout_s: float | None = None  # from the request's arrival to the end of its answer; then it ends with an error
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
 
 
 class Generate(Message, frozen=True):

@@ -1,11 +1,11 @@
 """Batched sampling on the device, parameters per row, randomness a function of (seed, choice, position) only.
 
 A token is drawn by inverse CDF over the kept probabilities in id order, so equal logits give equal tokens whatever
-else is in the batch. The order of operations is vLLM's: bias, penalties, temperature, then min-p, top-k and top-p.
+else is in the batch. The order of operations is vLLM's: mask, bias, penalties, temperature, min-p, top-k, top-p.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,7 @@ class SamplingRow:
     position: int  # index of the new token among the outputs
     prompt_ids: frozenset[int]  # of interest only with a repetition penalty, else empty
     output_counts: Counter[int]  # of interest only with a penalty, else empty
+    mask: Callable[[], Tensor] | None = None  # [num_words] int32, host, maybe awaited: bit i of word j is 32 * j + i
 
 
 def uniform(seed: int, choice_index: int, position: int) -> float:
@@ -41,6 +42,7 @@ def uniform(seed: int, choice_index: int, position: int) -> float:
 def sample(logits: Tensor, rows: Sequence[SamplingRow]) -> list[int]:
     """logits: [num_rows, vocab_size] any float dtype, device; may be overwritten -> one token id per row."""
     logits = logits.float()
+    _exclude(logits, rows)
     for i, row in enumerate(rows):
         _bias(logits[i], row.sampling.logit_bias)
         _penalize(logits[i], row)
@@ -50,6 +52,22 @@ def sample(logits: Tensor, rows: Sequence[SamplingRow]) -> list[int]:
         at = torch.tensor(random_rows, device=logits.device)
         tokens[at] = _draw(logits[at], [rows[i] for i in random_rows])
     return tokens.tolist()
+
+
+def _exclude(logits: Tensor, rows: Sequence[SamplingRow]) -> None:
+    """Leaves only what masks allow. logits: [num_rows, vocab_size] float32, in place."""
+    masked = [(i, row.mask) for i, row in enumerate(rows) if row.mask is not None]
+    if not masked:
+        return
+    at = torch.tensor([i for i, _ in masked], device=logits.device)
+    words = torch.stack([mask() for _, mask in masked]).to(logits.device)  # [num_masked, num_words] int32
+    shifts = torch.arange(8, dtype=torch.uint8, device=logits.device)
+    allowed = (words.view(torch.uint8)[:, :, None] >> shifts & 1).flatten(1)  # [num_masked, 32 * num_words] uint8
+    allowed = allowed[:, : logits.shape[1]].bool()
+    num_known = allowed.shape[1]  # what pads the vocabulary is no token
+    kept = torch.full((len(masked), logits.shape[1]), -torch.inf, device=logits.device)
+    kept[:, :num_known] = torch.where(allowed, logits[at, :num_known], -torch.inf)
+    logits[at] = kept
 
 
 def _bias(logits: Tensor, bias: Sequence[tuple[int, float]]) -> None:

@@ -1,1 +1,1 @@
-"""Outputs that have to match a grammar: matchers compiled beside the token loop, masks computed beside forward passes."""
+"""Outputs that have to match a grammar: matchers compiled beside the token loop, masks beside forward passes."""

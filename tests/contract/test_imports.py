@@ -28,6 +28,7 @@ PLACES = {
     "aiohttp": ("gateway/", "cli/", "benchmarks/"),
     "opentelemetry.sdk": ("shared/telemetry.py",),
     "prometheus_client": ("shared/telemetry.py",),
+    "llguidance": ("shared/grammar.py", "gateway/text/grammar_trial.py", "gpu_worker/guidance/"),
 }
 # Bookkeeping and decisions run in unit tests and on a virtual clock.
 PURE_FOLDERS = {"scheduling", "memory", "policies"}
