@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar, assert_never
 
@@ -20,7 +20,6 @@ from gpu_worker.execution.executor import PartOutput
 from gpu_worker.execution.streaming import Stream
 from gpu_worker.fetching import FetchedBlobs, Fetcher
 from gpu_worker.guidance.guidance import Guidance
-from gpu_worker.kv.room import Room
 from gpu_worker.kv.store import KvStore
 from gpu_worker.loader import BlobSource, Loader, Prefetches
 from gpu_worker.metrics import EngineMetrics
@@ -29,8 +28,10 @@ from gpu_worker.planned_step import PlannedStep, bounded
 from gpu_worker.roster import Roster
 from gpu_worker.scheduling.measured_costs import SwitchCosts
 from gpu_worker.scheduling.policy import Limits, Policy, Turn, WorkerView
+from gpu_worker.sequence import Sequence
 from gpu_worker.served_model import ServedModel
 from gpu_worker.split import Split
+from gpu_worker.step_room import StepRoom
 from gpu_worker.switches import Switches
 from gpu_worker.weights import Weights
 from shared import subjects
@@ -74,11 +75,10 @@ class Engine:
         self._policy = policy
         self._limits = limits
         self._kv = kv
-        self._room = Room(roster.models, kv)
+        self._room = StepRoom(roster.models, kv, split, self._on_device)
         self._blobs = blobs
         self._clock = clock
         self._metrics = metrics
-        self._split = split
         self._switch_costs = switch_costs
         self._inbox: deque[tuple[float, Inbound]] = deque()  # each with the instant at which it came
         self._wake = asyncio.Event()
@@ -131,17 +131,11 @@ class Engine:
                 self._wake.clear()
                 self._collect()
                 await self._departures.advance()
-                await self._kv.compaction.advance(self._on_device)
-                self._extend_kv()
-                self._fetcher.look(self._view())
-                turn = self._policy.plan(self._view(), self._clock())
-                if turn is not None:
-                    self._calibration.pause()
-                    await self._take(turn)
-                elif self._fetcher.pass_over():
-                    self._wake.set()
+                await self._room.gather()
+                turn = self._plan()
+                goes_on = turn is not None and await self._take(turn)
                 await self._emit()
-                if turn is None and not await self._pins.advance() and not await self._calibration.advance():
+                if not goes_on and not await self._pins.advance() and not await self._calibration.advance():
                     await self._idle()
         finally:
             self._guidance.close()
@@ -150,14 +144,13 @@ class Engine:
             self._kv.close()
             self._device_thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _take(self, turn: Turn) -> None:
+    async def _take(self, turn: Turn) -> bool:
+        """Whether there may be more to do at once; else a copy's end wakes the loop."""
+        self._calibration.pause()
         model = self._roster.models[turn.model]
-        if self._split is not None and not model.is_resident and not self._split.can_place(model.name):
-            await self._give_way(model, self._split)
-            return
-        planned = self._make_room(model, turn)
-        if not planned.shares:  # they wait for copies of KV, or gave way to sequences of other models
-            return
+        planned = self._room.make(model, self._shares(model, turn))
+        if planned is None or not planned.shares:
+            return planned is not None
         self._num_steps += 1
         model.last_step = self._num_steps  # a step that fails was its model's turn, too
         try:
@@ -172,6 +165,7 @@ class Engine:
             self._roster.fail(planned.sequences(), self._clock(), "the step failed")
         else:
             self._commit(planned, outputs)
+        return True
 
     def _collect(self) -> None:
         self._kv.settle()
@@ -214,25 +208,17 @@ class Engine:
             self._fetcher.awaited,
         )
 
-    def _extend_kv(self) -> None:
-        """Where the first in a line finds no room, KV may get slabs from models without work."""
-        for model in self._roster.models.values():
-            if (first := next(iter(model.waiting), None)) is not None:
-                self._kv.make_room(model.shape, first.num_tokens)
+    def _plan(self) -> Turn | None:
+        self._fetcher.look(self._view())
+        turn = self._policy.plan(self._view(), self._clock())
+        if turn is None and self._fetcher.pass_over():
+            self._wake.set()
+        return turn
 
-    async def _give_way(self, model: ServedModel, split: Split) -> None:
-        """KV moves out of what a model needs beside what weights have; its turn comes when that is done."""
-        leaving = split.in_the_way(model.name)
-        for other in self._roster.models.values():
-            for sequence in leaving.intersection(other.running):
-                other.preempt(sequence)
-        if not split.can_place(model.name):
-            await self._idle()  # a copy's end wakes
-
-    def _make_room(self, model: ServedModel, turn: Turn) -> PlannedStep:
+    def _shares(self, model: ServedModel, turn: Turn) -> Iterator[tuple[Sequence, int]]:
         wanted = ((self._roster.get(request_id), num_tokens) for request_id, num_tokens in turn.num_tokens.items())
-        shares = [(sequence, num_tokens) for sequence, num_tokens in wanted if sequence is not None]
-        return PlannedStep(self._room.make(model, bounded(shares, model.max_scored_tokens)))
+        shares = ((sequence, num_tokens) for sequence, num_tokens in wanted if sequence is not None)
+        return bounded(shares, model.max_scored_tokens)
 
     async def _activate(self, model: ServedModel) -> Stream | None:
         """Points the model's parameters at its weights, which may still be on their way: then by the stream."""

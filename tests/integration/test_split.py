@@ -2,9 +2,10 @@
 
 import pytest
 
-from gpu_worker.engine import Engine
 from gpu_worker.memory.arena import Arena
+from gpu_worker.sequence import Sequence
 from gpu_worker.split import Split
+from gpu_worker.step_room import StepRoom
 from tests.integration.test_exactness import KV_BYTES, ONE_MODEL_BYTES, prompts
 from tests.integration.test_kv_swap import run_all
 from tests.integration.worker_harness import TinyModels, running_worker
@@ -69,14 +70,13 @@ async def test_sequences_give_way_to_a_model_that_weights_alone_could_never_hold
 ) -> None:
     """KV is full when the turn of the larger model comes."""
     monkeypatch.setattr(Arena.__init__, "__defaults__", (64 << 10,))
-    moves, num_waits, give_way = record_moves(monkeypatch), 0, Engine._give_way
+    moves, leavers, empty = record_moves(monkeypatch), set[Sequence](), StepRoom._empty
 
-    async def counted(engine: Engine, *arguments: object) -> None:
-        nonlocal num_waits
-        num_waits += 1
-        await give_way(engine, *arguments)  # type: ignore[arg-type]
+    def recorded_empty(room: StepRoom, leaving: set[Sequence]) -> None:
+        leavers.update(leaving)
+        empty(room, leaving)
 
-    monkeypatch.setattr(Engine, "_give_way", counted)
+    monkeypatch.setattr(StepRoom, "_empty", recorded_empty)
     small, large = tiny_models.source("llama"), tiny_models.source("gemma3")
     sizes = [tiny_models.weights_file(source).stat().st_size for source in (small, large)]
     block_bytes = max(tiny_models.block_bytes(source) for source in (small, large))
@@ -100,5 +100,5 @@ async def test_sequences_give_way_to_a_model_that_weights_alone_could_never_hold
         for prompt, request_id in zip(many, ids, strict=True):
             assert (await harness.finish(request_id)).tokens == tiny_models.generate(small, prompt, 30)
         assert (await harness.finish(last)).tokens == tiny_models.generate(large, many[0][:20], 30)
-    assert sizes[0] < sizes[1] and num_waits > 0
+    assert sizes[0] < sizes[1] and leavers
     assert moves[0] > 0
