@@ -8,10 +8,9 @@ Whatever arrives takes effect between two steps.
 import asyncio
 import contextlib
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar, assert_never
+from typing import Protocol, TypeVar
 
 from gpu_worker.calibration import Calibration, Expected
 from gpu_worker.departures import Departures
@@ -20,6 +19,7 @@ from gpu_worker.execution.executor import PartOutput
 from gpu_worker.execution.streaming import Stream
 from gpu_worker.fetching import FetchedBlobs, Fetcher
 from gpu_worker.guidance.guidance import Guidance
+from gpu_worker.inbox import Inbound, Inbox
 from gpu_worker.kv.store import KvStore
 from gpu_worker.loader import BlobSource, Loader, Prefetches
 from gpu_worker.metrics import EngineMetrics
@@ -38,14 +38,12 @@ from shared import subjects
 from shared.bus import Bus
 from shared.errors import BusError, KottosError
 from shared.ids import ModelName, WorkerId
-from shared.messages import Assign, Cancel, EndAck, Message, OwnerBeat, Resend
+from shared.messages import Message
 
 log = logging.getLogger(__name__)
 
-_MAX_INBOX = 65_536
 _OWNER_BEAT_S = 1.0
 
-Inbound = Assign | Cancel | EndAck | Resend | OwnerBeat
 T = TypeVar("T")
 
 
@@ -80,7 +78,7 @@ class Engine:
         self._clock = clock
         self._metrics = metrics
         self._switch_costs = switch_costs
-        self._inbox: deque[tuple[float, Inbound]] = deque()  # each with the instant at which it came
+        self._inbox = Inbox(clock)
         self._wake = asyncio.Event()
         self._num_steps = 0
         self._num_steps_since_copy = limits.turn_steps
@@ -102,10 +100,7 @@ class Engine:
 
     def receive(self, message: Inbound) -> None:
         """From the bus's callbacks, in the loop's thread."""
-        if len(self._inbox) >= _MAX_INBOX:
-            log.error("inbox is full: dropping a %s", type(message).__name__)
-            return
-        self._inbox.append((self._clock(), message))
+        self._inbox.put(message)
         self._wake.set()
 
     def retire(self, model: ModelName, on_gone: Callable[[], None]) -> None:
@@ -174,21 +169,7 @@ class Engine:
             log.error("model %s: %s", failure.model, failure.reason)
             model = self._roster.models[failure.model]
             self._roster.fail([*model.running, *model.waiting], now_s, failure.reason)
-        while self._inbox:
-            came_at_s, inbound = self._inbox.popleft()
-            match inbound:
-                case Assign() as message:
-                    self._roster.assign(message, came_at_s)  # its age was right then, and a step may have passed
-                case Cancel() as message:
-                    self._roster.cancel(message, now_s)
-                case EndAck(owner, request_ids):
-                    self._roster.outbox.acknowledge(owner, request_ids)
-                case Resend() as message:
-                    self._roster.resend(message)
-                case OwnerBeat(owner):
-                    self._roster.see_owner(owner)
-                case unknown:
-                    assert_never(unknown)
+        self._inbox.deliver(self._roster, now_s)
         if now_s - self._beats_counted_at_s >= _OWNER_BEAT_S:
             self._beats_counted_at_s = now_s
             if self._bus.connected:
