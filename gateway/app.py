@@ -17,6 +17,7 @@ from gateway.attainment import Attainment
 from gateway.bus_front import BusFront
 from gateway.cluster import Cluster
 from gateway.http import server
+from gateway.http.connections import Connections
 from gateway.http.metrics import MetricsRoutes
 from gateway.http.openai.routes import GenerateRoutes
 from gateway.http.status import StatusRoutes
@@ -49,6 +50,7 @@ class Gateway(NamedTuple):
     host: str
     port: int
     pipeline: Pipeline
+    connections: Connections
 
 
 @asynccontextmanager
@@ -90,7 +92,7 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
         stack.push_async_callback(bus.close)
         for part in (texts.running(), follower.running(), models.running(), owner.running(), bus_front.running()):
             await stack.enter_async_context(part)
-        await stack.enter_async_context(server.serving(http, bound, SHUTDOWN_GRACE_S))
+        connections = await stack.enter_async_context(server.serving(settings, http, bound, SHUTDOWN_GRACE_S))
         stack.push_async_callback(pipeline.drain, SHUTDOWN_GRACE_S)
         host, port = bound.getsockname()[:2]
-        yield Gateway(owner_id, host, port, pipeline)
+        yield Gateway(owner_id, host, port, pipeline, connections)

@@ -1,4 +1,4 @@
-"""Connections: how many there may be, how long they may be idle, and what those hear that are too many or speak no HTTP.
+"""Connections: how many there may be, how long they may be idle, and what is said to one too many.
 
 A connection's descriptor is the scarce thing: it is taken from whoever brings no request in time, or does not read.
 """
@@ -64,13 +64,13 @@ class Connections:
     def __call__(self) -> asyncio.Protocol:
         if self.num_open >= self._max_connections:
             return _Refusal(self)
-        return _Connection(self, self._server, self._idle_timeout_s)
+        return Connection(self, self._server, self._idle_timeout_s)
 
 
-class _Connection(web.RequestHandler):
+class Connection(web.RequestHandler):
     """aiohttp's, but what it refuses by itself has our body, and no log line has a client's bytes."""
 
-    __slots__ = ("_connections",)
+    __slots__ = ("_connections", "_cut")
 
     def __init__(self, connections: Connections, server: web.Server, idle_timeout_s: float) -> None:
         super().__init__(
@@ -81,6 +81,7 @@ class _Connection(web.RequestHandler):
             access_log=None,  # type: ignore[arg-type]  # allowed, and not declared
         )
         self._connections = connections
+        self._cut: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._connections.num_open += 1
@@ -88,7 +89,15 @@ class _Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._connections.num_open -= 1
+        if self._cut is not None:
+            self._cut.cancel()
         super().connection_lost(exc)
+
+    def close_within(self, seconds: float) -> None:
+        """What is unsent may be read for so long."""
+        if (transport := self.transport) is not None:
+            transport.close()
+            self._cut = asyncio.get_running_loop().call_later(seconds, transport.abort)
 
     def handle_error(
         self,
@@ -108,6 +117,12 @@ class _Connection(web.RequestHandler):
         response = errors.response_of(error)
         response.force_close()
         return response
+
+    def log_exception(self, *args: object, **kwargs: object) -> None:
+        """The rest of a broken body, read after its answer, is nothing to tell."""
+        error = kwargs.get("exc_info")
+        if not isinstance(error, web.RequestPayloadError):
+            _log.error("a connection failed: %s", type(error).__name__)
 
 
 class _Refusal(asyncio.Protocol):

@@ -1,5 +1,6 @@
 """The routes, and the server that listens for them."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,8 +8,11 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway.http import errors
+from gateway.http import connections, errors
+from gateway.http.connections import Connections
+from gateway.http.events import LAST_WORDS_S
 from gateway.http.openai.routes import GenerateRoutes
+from gateway.http.reading import BodyReader
 from gateway.http.status import StatusRoutes
 from shared.config import GatewayConfig
 from shared.errors import ConfigError
@@ -23,7 +27,8 @@ def bind(config: GatewayConfig) -> socket.socket:
             config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         bound = socket.socket(family, kind, protocol)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # A slow reader is ended by us, who say why, at the first write after its time-out; after that, by the kernel.
+        connections.set_options(bound, config.write_timeout_s + config.keepalive_s + LAST_WORDS_S)
         bound.bind(address)
     except OSError as error:
         raise ConfigError(
@@ -33,7 +38,9 @@ def bind(config: GatewayConfig) -> socket.socket:
 
 
 def build(config: GatewayConfig, generate: GenerateRoutes, status: StatusRoutes) -> web.Application:
-    app = web.Application(middlewares=[errors.middleware], client_max_size=config.max_body_bytes)
+    app = web.Application(
+        middlewares=[errors.middleware, BodyReader(config).middleware()], client_max_size=config.max_body_bytes
+    )
     app[errors.STYLES] = {}
     app.add_routes(
         [
@@ -49,13 +56,20 @@ def build(config: GatewayConfig, generate: GenerateRoutes, status: StatusRoutes)
 
 
 @asynccontextmanager
-async def serving(app: web.Application, bound: socket.socket, grace_s: float) -> AsyncIterator[None]:
+async def serving(
+    config: GatewayConfig, app: web.Application, bound: socket.socket, grace_s: float
+) -> AsyncIterator[Connections]:
     """At the end, running requests have `grace_s` before they are cancelled."""
     # Without handler_cancellation a client that leaves while it waits is noticed only at the next write.
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=grace_s)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=grace_s)
     await runner.setup()
+    assert runner.server is not None
     try:
-        await web.SockSite(runner, bound, backlog=_BACKLOG).start()
-        yield
+        accepted = Connections(runner.server, config, connections.make_room(config.max_connections))
+        listener = await asyncio.get_running_loop().create_server(accepted, sock=bound, backlog=_BACKLOG)
+        try:
+            yield accepted
+        finally:
+            listener.close()
     finally:
         await runner.cleanup()
