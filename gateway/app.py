@@ -29,6 +29,7 @@ from gateway.owner import Owner
 from gateway.pipeline import Pipeline
 from gateway.prompts import Prompts
 from gateway.text.pool import TextPool
+from gateway.waiting import WaitingLines
 from shared.bus import Bus
 from shared.catalogue import open_catalogue
 from shared.config import Config
@@ -77,7 +78,8 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
         _log.warning("slo.models: there is no model %r yet", name)
     owner = Owner(owner_id, bus, ledger, cluster, clock, metrics.finished, models.ready)
     prompts = Prompts(texts)
-    pipeline = Pipeline(owner, models, prompts, levels, attainment, metrics, settings.max_requests, clock)
+    lines = WaitingLines(settings.max_waiting_of_model, settings.max_waiting_of_tenant, settings.max_ttft_s)
+    pipeline = Pipeline(owner, models, prompts, levels, attainment, lines, metrics, settings.max_requests, clock)
     bus_front = BusFront(owner_id, bus, pipeline, settings.max_requests, clock)
     status = StatusRoutes(models, levels, attainment, cluster, bus, clock)
     http = server.build(settings, GenerateRoutes(pipeline, settings, clock), status)

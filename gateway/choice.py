@@ -8,11 +8,12 @@ from gateway.attainment import DeadlineMeter
 from gateway.detokenize import Detokenizer
 from gateway.metrics import TokenTimes
 from gateway.owner import Owner
-from gateway.sequence import Sequence
+from gateway.sequence import Phase, Sequence
 from gateway.stop import StopStrings
 from gateway.text_progress import TextProgress
 from gateway.vocabulary import Vocabulary
 from shared.errors import RequestError
+from shared.ids import WorkerId
 from shared.messages import RequestFinished, TokenLogprobs
 
 FinishReason = Literal["stop", "length"]
@@ -67,6 +68,19 @@ class Choice:
     @property
     def prompt(self) -> tuple[int, ...]:
         return self._sequence.first_submit.prompt
+
+    @property
+    def phase(self) -> Phase:
+        return self._sequence.phase
+
+    @property
+    def num_arrived_tokens(self) -> int:
+        """Of the output, read or not."""
+        return len(self._sequence.output)
+
+    @property
+    def worker(self) -> WorkerId | None:
+        return None if self._sequence.place is None else self._sequence.place.worker
 
     @property
     def prompt_logprobs(self) -> list[TokenLogprobs]:

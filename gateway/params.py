@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 from shared.errors import ErrorCode, RequestError
 from shared.levels import LevelChange, changed
 from shared.messages import GenerationParams, Sampling
-from shared.slo import MAX_PRIORITY, MAX_TBT_S, MAX_TTFT_S, MIN_S, ServiceLevel
+from shared.slo import MAX_PRIORITY, MAX_TBT_S, MAX_TIMEOUT_S, MAX_TTFT_S, MIN_S, ServiceLevel
 
 MAX_STOPS: Final = 16
 MAX_STOP_CHARS: Final = 256
@@ -80,6 +80,12 @@ def num_choices(params: GenerationParams, num_prompts: int) -> int:
         name = "prompt" if _or(params.n, 1) == 1 else "n"
         raise invalid(f"A request may have 1 to {MAX_CHOICES} choices (prompts times n), got {num}.", name)
     return num
+
+
+def time_limit_s(params: GenerationParams) -> float | None:
+    """For the whole call. Raises RequestError."""
+    _number("timeout_s", params.timeout_s, MIN_S, MAX_TIMEOUT_S)
+    return params.timeout_s
 
 
 def stops(params: GenerationParams) -> tuple[str, ...]:

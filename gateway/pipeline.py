@@ -1,8 +1,8 @@
 """A request's way through the gateway, whoever brings it: admit, check, render, tokenize, own, detokenize."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -11,11 +11,15 @@ from gateway import params as checks
 from gateway.attainment import Attainment, DeadlineMeter
 from gateway.choice import Choice, Delta
 from gateway.detokenize import NUM_CONTEXT_TOKENS
+from gateway.in_flight import InFlight, OpenCall
 from gateway.metrics import GatewayMetrics
 from gateway.models import Models
 from gateway.owner import Owner
 from gateway.prompts import Chat, Prompt, Prompts
+from gateway.tenants.tenant import NOBODY, Tenant
+from gateway.time_limit import TimeLimit
 from gateway.vocabulary import Vocabulary
+from gateway.waiting import LineName, WaitingCall, WaitingLines
 from shared.errors import ErrorCode, RequestError
 from shared.ids import ModelName, RequestId
 from shared.levels import Levels
@@ -29,17 +33,28 @@ class Call:
     prompts: tuple[Prompt, ...]  # params.n choices each
     params: GenerationParams
     arrived_at_s: float
+    tenant: Tenant = NOBODY
 
 
 class Generation:
     """The choices of one call as they grow: those of its first prompt, then those of the second, ..."""
 
-    def __init__(self, call: Call, choices: list[Choice], vocabulary: Vocabulary, wake: asyncio.Event) -> None:
+    def __init__(
+        self,
+        call: Call,
+        choices: list[Choice],
+        vocabulary: Vocabulary,
+        wake: asyncio.Event,
+        waiting: WaitingCall,
+        limit: TimeLimit,
+    ) -> None:
         self.choices = choices
         self.vocabulary = vocabulary
         self._call = call
         self._num_per_prompt = len(choices) // len(call.prompts)
         self._wake = wake
+        self._waiting = waiting
+        self._limit = limit
 
     def prompt_of(self, choice: int) -> Prompt:
         return self._call.prompts[choice // self._num_per_prompt]
@@ -63,16 +78,25 @@ class Generation:
         return sum(choice.num_cached_tokens for choice in self.choices[:: self._num_per_prompt])
 
     async def next(self, timeout_s: float | None = None) -> list[Delta]:
-        """What is new, at most one delta per choice; empty after `timeout_s`. Raises RequestError if one failed."""
+        """What is new, at most one delta per choice; empty after `timeout_s`. Raises RequestError if one failed, or the
+        call's own limit has passed."""
+        self._limit.check()
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(self._limit.at_most_s(timeout_s)):
                 while True:
                     self._wake.clear()
                     if deltas := [delta for choice in self.choices if (delta := choice.take())]:
+                        for delta in deltas:
+                            self._waiting.started(delta.index)
                         return deltas
                     await self._wake.wait()
         except TimeoutError:
+            self._limit.check()
             return []
+
+    def status(self) -> str:
+        """Of what is waited for, in words."""
+        return str(self._waiting.standing() or "waiting")
 
     def written(self, deltas: Iterable[Delta]) -> None:
         """They are on their way to the client: now their tokens are on time or late."""
@@ -88,6 +112,7 @@ class Pipeline:
         prompts: Prompts,
         levels: Levels,
         attainment: Attainment,
+        lines: WaitingLines,
         metrics: GatewayMetrics,
         max_requests: int,
         clock: Callable[[], float],
@@ -97,10 +122,12 @@ class Pipeline:
         self._prompts = prompts
         self._levels = levels
         self._attainment = attainment
+        self._lines = lines
         self._metrics = metrics
         self._max_requests = max_requests
         self._clock = clock
         self._num_open = 0  # sequences from admission to the end of their call
+        self._open: dict[str, OpenCall] = {}  # by id
         self._is_draining = False
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -109,18 +136,43 @@ class Pipeline:
     def num_open(self) -> int:
         return self._num_open
 
+    def in_flight(self) -> Iterator[InFlight]:
+        """Every sequence, the oldest call's first."""
+        now_s = self._clock()
+        for call in self._open.values():
+            yield from call.in_flight(now_s)
+
     @asynccontextmanager
     async def generate(self, call: Call) -> AsyncIterator[Generation]:
         """Leaving the block ends the call: what still runs is cancelled. Raises RequestError."""
         num = checks.num_choices(call.params, len(call.prompts))
+        limit = TimeLimit(checks.time_limit_s(call.params), call.arrived_at_s, self._clock)
         self._admit(num)
         choices: list[Choice] = []
         try:
-            yield await self._begin(call, choices)
+            with self._waiting(call, num, choices) as waiting:
+                async with limit.kept():
+                    generation = await self._begin(call, choices, waiting, limit)
+                yield generation
         finally:
             for choice in choices:
                 choice.close()
             self._release(num)
+
+    @contextmanager
+    def _waiting(self, call: Call, num: int, choices: list[Choice]) -> Iterator[WaitingCall]:
+        """It has its place among those that wait for a first token. Raises RequestError."""
+        tenant = call.tenant.id
+        priority = call.tenant.urgency(call.params.priority, self._levels[call.model].priority)
+        waiting = self._lines.enter(LineName(call.model, tenant), priority, num, call.params.timeout_s, self._clock)
+        self._open[call.call_id] = OpenCall(
+            call.call_id, call.model, tenant, call.arrived_at_s, num, choices, waiting
+        )
+        try:
+            yield waiting
+        finally:
+            del self._open[call.call_id]
+            waiting.leave()
 
     async def drain(self, grace_s: float) -> None:
         """Refuses new calls and waits for the running ones; those that last longer end with an error."""
@@ -150,7 +202,9 @@ class Pipeline:
         if self._num_open == 0:
             self._is_idle.set()
 
-    async def _begin(self, call: Call, choices: list[Choice]) -> Generation:
+    async def _begin(
+        self, call: Call, choices: list[Choice], waiting: WaitingCall, limit: TimeLimit
+    ) -> Generation:
         model = self._models.get(call.model)
         checks.check(call.params)
         checks.check_tokens(call.params, model.card.vocab_size)
@@ -198,7 +252,7 @@ class Pipeline:
                     scores_only=call.params.max_tokens == 0,
                 )
             )
-        return Generation(call, choices, model.vocabulary, wake)
+        return Generation(call, choices, model.vocabulary, wake, waiting, limit)
 
 
 def stopping() -> RequestError:

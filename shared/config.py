@@ -58,6 +58,9 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: Port = 8000  # 0: any free port
     max_body_bytes: SomeBytes = 4 << 20
     max_requests: Count = 4096  # in flight per gateway; more get 429
+    max_waiting_of_model: Count = 3072  # of them, for a first token of one model; more get 429
+    max_waiting_of_tenant: Count = 2048  # of these, of one tenant
+    max_ttft_s: Annotated[float, Meta(ge=0, le=1e9)] = 0.0  # who would clearly wait for longer gets 429; 0: nobody
     keepalive_s: Seconds = 5.0  # between SSE comments while nothing else is sent
     template_timeout_s: Seconds = 2.0  # for rendering a chat template
     read_timeout_s: Seconds = 30.0  # for a request's body to arrive; slower senders get 408

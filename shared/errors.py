@@ -29,6 +29,7 @@ class ErrorCode(StrEnum):
     PERMISSION_DENIED = "permission_denied"
     RATE_LIMITED = "rate_limit_exceeded"  # of the API key: 429
     OVERLOADED = "overloaded"  # queues are full: 429
+    TIMED_OUT = "timed_out"  # its own limit has passed: 504
     UNAVAILABLE = "unavailable"  # no router, worker or bus right now: 503
     CANCELLED = "cancelled"
     INTERNAL = "internal_error"

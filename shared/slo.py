@@ -11,6 +11,7 @@ DEFAULT_TBT_S: Final = 0.1
 MIN_S: Final = 1e-6
 MAX_TTFT_S: Final = 86_400.0
 MAX_TBT_S: Final = 3_600.0
+MAX_TIMEOUT_S: Final = 86_400.0
 MAX_PRIORITY: Final = 1000
 
 TtftSeconds = Annotated[float, Meta(ge=MIN_S, le=MAX_TTFT_S)]

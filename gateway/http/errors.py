@@ -40,6 +40,7 @@ TABLE: Final[dict[ErrorCode, Shown]] = {
     ErrorCode.PERMISSION_DENIED: Shown(403, "invalid_request_error", "permission_denied"),
     ErrorCode.RATE_LIMITED: Shown(429, "rate_limit_error", "rate_limit_exceeded"),
     ErrorCode.OVERLOADED: Shown(429, "rate_limit_error", "overloaded"),
+    ErrorCode.TIMED_OUT: Shown(504, "timeout_error", "timed_out"),
     ErrorCode.UNAVAILABLE: Shown(503, "service_unavailable", "unavailable"),
     ErrorCode.CANCELLED: Shown(503, "service_unavailable", "cancelled"),
     ErrorCode.INTERNAL: Shown(500, "server_error", "internal_error"),

@@ -302,7 +302,7 @@ async def test_a_stream_has_the_headers_of_events_and_comments_while_it_waits(
         assert response.content_type == "text/event-stream"
         assert response.headers["Cache-Control"] == "no-cache"
         assert response.headers["X-Accel-Buffering"] == "no"
-        assert await response.content.readline() == b": waiting\n"
+        assert await response.content.readline() == b": queue position 1\n"
         [submit] = await stack.worker.wait_for(Submit)
         await stack.worker.say(submit.request_id, *encode("fox"), ended=Ended("stop"))
         events = [line async for line in response.content if line.startswith(b"data: ")]

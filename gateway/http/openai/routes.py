@@ -61,7 +61,7 @@ class GenerateRoutes:
             while not generation.is_done:
                 deltas = await generation.next(self._config.keepalive_s)
                 if not deltas:
-                    await stream.keep_alive()
+                    await stream.keep_alive(generation.status())
                     continue
                 payloads += [form.chunk(delta, generation) for delta in deltas if form.shows(delta)]
                 if payloads:
