@@ -16,6 +16,7 @@ from gateway.metrics import GatewayMetrics
 from gateway.models import Models
 from gateway.owner import Owner
 from gateway.prompts import Chat, Prompt, Prompts
+from gateway.structured import constraint
 from gateway.tenants.tenant import NOBODY, Tenant
 from gateway.time_limit import TimeLimit
 from gateway.vocabulary import Vocabulary
@@ -208,6 +209,7 @@ class Pipeline:
         model = self._models.get(call.model)
         checks.check(call.params)
         checks.check_tokens(call.params, model.card.vocab_size)
+        grammar = await self._prompts.grammar(model, constraint(call.params))
         context_length = self._models.context_length(model)
         prompts = [await self._prompts.token_ids(model, prompt, context_length) for prompt in call.prompts]
         samplings = [
@@ -223,7 +225,7 @@ class Pipeline:
         choices_per_prompt = range(call.params.n or 1)
         checks.check_prompt_logprobs(call.params, len(choices_per_prompt) * sum(map(len, prompts)))
         wanted = [
-            (prompt, token_ids, replace(sampling, choice_index=k))
+            (prompt, token_ids, replace(sampling, choice_index=k, grammar=grammar))
             for prompt, token_ids, sampling in zip(call.prompts, prompts, samplings, strict=True)
             for k in choices_per_prompt
         ]

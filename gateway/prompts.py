@@ -5,6 +5,7 @@ from typing import Final
 
 from gateway import params as checks
 from gateway.models import Model
+from gateway.structured import Constraint
 from gateway.text.jobs import Encoded, TooLong
 from gateway.text.pool import TextPool
 from shared.errors import ErrorCode, RequestError
@@ -72,6 +73,12 @@ class Prompts:
         """With the special tokens. Raises RequestError."""
         checks.check_token_ids(token_ids, model.card.vocab_size, "tokens")
         return await self._texts.decode(model.folder, token_ids)
+
+    async def grammar(self, model: Model, asked: Constraint | None) -> str:
+        """Of the output, as workers take it; empty: any will do. Raises RequestError."""
+        if asked is None:
+            return ""
+        return await self._texts.constrain(model.folder, asked.kind, asked.text, asked.param)
 
     async def _render(self, model: Model, chat: Chat) -> str:
         if not model.card.has_chat_template:

@@ -4,14 +4,18 @@ import os
 import resource
 import sys
 from array import array
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import accumulate
 from typing import BinaryIO, Final
 
 from tokenizers import Tokenizer
 
+from gateway.text import grammar_trial
 from gateway.text.jobs import (
     HEADER_BYTES,
+    Constrain,
+    Constrained,
     Decode,
     Decoded,
     Encode,
@@ -25,6 +29,7 @@ from gateway.text.jobs import (
     Result,
     Spell,
     Spelled,
+    TextJob,
     TooLong,
     job_decoder,
     pack,
@@ -49,6 +54,10 @@ def main() -> None:
             return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
 
     while (job := _read(sys.stdin.buffer)) is not None:
+        if isinstance(job, Constrain):  # its tokenizer is another library's
+            for reply in _constrain(job):
+                _say(replies, reply)
+            continue
         try:
             tokenizer = load(job.folder)
         except Exception as error:
@@ -59,7 +68,22 @@ def main() -> None:
         _say(replies, _perform(job, tokenizer))
 
 
-def _perform(job: Job, tokenizer) -> Result:  # type: ignore[no-untyped-def]  # transformers is imported late
+def _constrain(job: Constrain) -> Iterator[Reply]:
+    try:
+        with others_first():
+            grammar_trial.load(job.folder)
+    except Exception as error:
+        yield Loaded()
+        yield Failed(f"The model's outputs can't be guided: {str(error)[:_MAX_MESSAGE_CHARS]}")
+        return
+    yield Loaded()
+    try:
+        yield Constrained(grammar_trial.constrain(job.folder, job.kind, job.text))
+    except Exception as error:
+        yield Failed(f"It can't be kept: {str(error)[:_MAX_MESSAGE_CHARS] or type(error).__name__}")
+
+
+def _perform(job: TextJob, tokenizer) -> Result:  # type: ignore[no-untyped-def]  # transformers is imported late
     try:
         if isinstance(job, Render):
             chat = [{"role": message.role, "content": message.content} for message in job.messages]

@@ -1,6 +1,6 @@
 """What the gateway and its text processes say to each other over pipes: length-prefixed msgpack.
 
-gateway --Job--> process --Loaded, then Rendered | Encoded | TooLong | Decoded | Spelled | Failed--> gateway
+gateway --Job--> process --Loaded, then a Result--> gateway
 """
 
 from typing import Final
@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from shared.messages import ChatMessage
+from shared.structured import GrammarKind
 
 HEADER_BYTES: Final = 4  # big-endian length of what follows
 
@@ -36,6 +37,14 @@ class Decode(_Tagged, frozen=True):
 
 class Spell(_Tagged, frozen=True):
     folder: str
+
+
+class Constrain(_Tagged, frozen=True):
+    """Compile a grammar for the model's tokenizer."""
+
+    folder: str
+    kind: GrammarKind
+    text: str
 
 
 class Loaded(_Tagged, frozen=True):
@@ -68,12 +77,17 @@ class Spelled(_Tagged, frozen=True):
     decoder: str  # JSON, as in tokenizer.json
 
 
+class Constrained(_Tagged, frozen=True):
+    grammar: str  # llguidance's
+
+
 class Failed(_Tagged, frozen=True):
     message: str  # for the client
 
 
-Job = Render | Encode | Decode | Spell
-Result = Rendered | Encoded | TooLong | Decoded | Spelled | Failed
+TextJob = Render | Encode | Decode | Spell
+Job = TextJob | Constrain
+Result = Rendered | Encoded | TooLong | Decoded | Spelled | Constrained | Failed
 Reply = Loaded | Result
 
 job_decoder: Final = msgspec.msgpack.Decoder(Job)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from gateway.text.jobs import (
+    Constrain,
+    Constrained,
     Decode,
     Decoded,
     Encode,
@@ -25,12 +27,14 @@ from gateway.text.jobs import (
 from gateway.text.process import ProcessEnded, TextProcess
 from shared.errors import ErrorCode, RequestError
 from shared.messages import ChatMessage
+from shared.structured import GrammarKind
 
 _log = logging.getLogger(__name__)
 
 NUM_PROCESSES: Final = 2  # so that a slow template or a long prompt leaves a road for others
 _LOAD_TIMEOUT_S: Final = 60.0
 _ENCODE_TIMEOUT_S: Final = 30.0
+_GRAMMAR_TIMEOUT_S: Final = 5.0  # its size and the effort are limited besides
 _RESTART_PAUSE_S: Final = 1.0  # after one that ended by itself
 
 
@@ -84,6 +88,12 @@ class TextPool:
         assert isinstance(result, Spelled)
         return result
 
+    async def constrain(self, folder: Path, kind: GrammarKind, text: str, param: str) -> str:
+        """The grammar as workers take it. Raises RequestError naming `param`."""
+        result = await self._perform(Constrain(str(folder), kind, text), _GRAMMAR_TIMEOUT_S, param)
+        assert isinstance(result, Constrained)
+        return result.grammar
+
     async def warm(self, folder: Path) -> None:
         """Makes idle processes read the model's tokenizer, which can take seconds, before somebody waits for it.
 
@@ -126,17 +136,24 @@ class TextPool:
             try:
                 result = await process.perform(ticket.job, _LOAD_TIMEOUT_S, ticket.timeout_s)
             except TimeoutError:
-                kind = "chat template" if isinstance(ticket.job, Render) else "tokenizer"
-                _log.warning("killing a text process: %s took more than %g s", kind, ticket.timeout_s)
-                _settle(ticket, Failed(f"The model's {kind} took more than {ticket.timeout_s:g} s."))
+                _log.warning("killing a text process: a %s took too long", type(ticket.job).__name__)
+                _settle(ticket, Failed(f"{_what(ticket.job)} took more than {ticket.timeout_s:g} s."))
                 return
             except ProcessEnded:
-                _log.error("a text process ended by itself")
-                if not ticket.done.done():
+                _log.error("a text process ended by itself at a %s", type(ticket.job).__name__)
+                if isinstance(ticket.job, Constrain):  # out of memory or stack
+                    _settle(ticket, Failed("The grammar is too complex."))
+                elif not ticket.done.done():
                     ticket.done.set_exception(RequestError(ErrorCode.INTERNAL, "Tokenization failed."))
                 await asyncio.sleep(_RESTART_PAUSE_S)
                 return
             _settle(ticket, result)
+
+
+def _what(job: Job) -> str:
+    if isinstance(job, Constrain):
+        return "The grammar"
+    return "The model's chat template" if isinstance(job, Render) else "The model's tokenizer"
 
 
 def _settle(ticket: _Ticket, result: Result) -> None:

@@ -130,7 +130,6 @@ BAD_CHATS: dict[str, tuple[bytes, str | None]] = {
     "functions": (chat(functions=[{"name": "f"}]), "functions"),
     "number logprobs": (chat(logprobs=3), "logprobs"),
     "top_logprobs alone": (chat(top_logprobs=3), "top_logprobs"),
-    "JSON output": (chat(response_format={"type": "json_object"}), "response_format"),
     "max_completion_tokens": (chat(max_completion_tokens=-1), "max_tokens"),
 }
 

@@ -6,6 +6,7 @@ ignore_eos, repetition_penalty, stop_token_ids, include_stop_str_in_output, cont
 
 import msgspec
 
+from gateway.http.openai.structured import GuidedParams
 from gateway.params import invalid
 from shared.messages import GenerationParams
 
@@ -15,11 +16,7 @@ class StreamOptions(msgspec.Struct, frozen=True):
     continuous_usage_stats: bool | None = None
 
 
-class ResponseFormat(msgspec.Struct, frozen=True):
-    type: str = "text"
-
-
-class GenerateRequest(GenerationParams, frozen=True, kw_only=True):
+class GenerateRequest(GuidedParams, frozen=True, kw_only=True):
     """What both routes have in common."""
 
     model: str
@@ -31,8 +28,6 @@ class GenerateRequest(GenerationParams, frozen=True, kw_only=True):
     metadata: dict[str, str] | None = None
     service_tier: str | None = None
     store: bool | None = None
-    # not supported yet, unless they ask for nothing
-    response_format: ResponseFormat | None = None
 
     @property
     def include_usage(self) -> bool:
@@ -46,13 +41,13 @@ class GenerateRequest(GenerationParams, frozen=True, kw_only=True):
     def check_supported(self) -> None:
         """Raises RequestError naming the first field that asks for what is not there."""
         supported("prompt_logprobs", self.prompt_logprobs is None)
-        supported("response_format", self.response_format is None or self.response_format.type == "text")
         if self.stream_options is not None and not self.stream:
             raise invalid("stream_options is only allowed when stream is true.", "stream_options")
 
     def params(self, max_tokens: int | None) -> GenerationParams:
         given = {name: getattr(self, name) for name in GenerationParams.__struct_fields__}
-        return GenerationParams(**{**given, "max_tokens": max_tokens})
+        changed = {"max_tokens": max_tokens, "structured_outputs": self.structured()}
+        return GenerationParams(**{**given, **changed})
 
 
 def supported(name: str, issupported: bool) -> None:
