@@ -16,7 +16,7 @@ from nats.aio.subscription import Subscription as NativeSubscription
 
 from shared import subjects
 from shared.config import BusConfig
-from shared.delivery import MAX_PENDING_MESSAGES, BusStats, Delivery, Handler, Outbox
+from shared.delivery import MAX_PENDING_MESSAGES, BusStats, Delivery, Handler, Outbox, check_subject
 from shared.errors import BusError, BusUnavailable, MessageTooLarge, NoResponders, RequestTimeout
 from shared.messages import AnyMessage, Message, decode, encode
 
@@ -54,7 +54,8 @@ class Bus(Protocol):
     async def close(self) -> None: ...
 
     async def publish(self, subject: str, message: Message) -> None:
-        """Raises MessageTooLarge (nothing was sent) or BusUnavailable (the outgoing buffer is full or closed)."""
+        """Raises MessageTooLarge or SubjectTooLong (nothing was sent), or BusUnavailable (the outgoing buffer is full or
+        closed)."""
 
     async def request(self, subject: str, message: Message, timeout_s: float) -> AnyMessage:
         """Raises NoResponders at once when nobody listens, RequestTimeout, and what `publish` raises.
@@ -175,7 +176,7 @@ class NatsBus:
 
     async def request(self, subject: str, message: Message, timeout_s: float) -> AnyMessage:
         payload = encode(message)
-        self._check(payload)
+        self._check(subject, payload)
         client = self._client
         if client is None or not self._connected:
             raise BusUnavailable("the bus is disconnected")
@@ -226,14 +227,15 @@ class NatsBus:
             self.stats.num_failed_replies += 1
             self._delivery.warn("reply", "no reply to a request on %.100s: %s", message.subject, error)
 
-    def _check(self, payload: bytes) -> None:
+    def _check(self, subject: str, payload: bytes) -> None:
         if self._supervisor is None:
             raise BusUnavailable("the bus is not started or already closed")
+        check_subject(subject)
         if len(payload) > self._limit_bytes:
             raise MessageTooLarge(len(payload), self._limit_bytes)
 
     async def _send(self, subject: str, payload: bytes) -> None:
-        self._check(payload)
+        self._check(subject, payload)
         client = self._client
         if client is None or not self._connected:
             self._outbox.put(subject, payload)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from shared.errors import BusUnavailable
+from shared.errors import BusUnavailable, SubjectTooLong
 from shared.messages import AnyMessage, Message, decode
 
 # Called in the event loop for each message, one at a time per subscription; hands over at once and never blocks.
@@ -17,6 +17,8 @@ from shared.messages import AnyMessage, Message, decode
 Handler = Callable[[AnyMessage], Message | None]
 
 MAX_PENDING_MESSAGES = 65_536  # received and not yet handled, per subscription; more are lost, the newest first
+# A NATS server ends connections that send longer lines than 4096 bytes; the longest model name takes 1,549 here.
+MAX_SUBJECT_CHARS = 2048
 LOG_INTERVAL_S = 10.0
 
 
@@ -68,6 +70,12 @@ class Delivery:
         self._quiet_until_s[kind] = now_s + LOG_INTERVAL_S
         num_swallowed = self._num_swallowed.pop(kind, 0)
         self._log.warning(text + (f" ({num_swallowed} more like it)" if num_swallowed else ""), *args)
+
+
+def check_subject(subject: str) -> None:
+    """Raises SubjectTooLong."""
+    if len(subject) > MAX_SUBJECT_CHARS:
+        raise SubjectTooLong(f"a subject of {len(subject)} characters, {MAX_SUBJECT_CHARS} are allowed")
 
 
 class Outbox:

@@ -9,7 +9,8 @@ KottosError
     ├── BusUnavailable     not connected, or the server rejects us
     ├── NoResponders       nobody subscribes to the subject of a request
     ├── RequestTimeout     somebody does, and did not answer in time
-    └── MessageTooLarge    refused before sending: it would end the connection
+    ├── MessageTooLarge    refused before sending: it would end the connection
+    └── SubjectTooLong     the same, for the sake of an id in it
 """
 
 from enum import StrEnum
@@ -83,6 +84,10 @@ class NoResponders(BusError):
 
 class RequestTimeout(BusError):
     """A responder exists and did not answer in time."""
+
+
+class SubjectTooLong(BusError):
+    """Refused before sending, because the server would end the connection."""
 
 
 class MessageTooLarge(BusError):

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Final
 
-from shared.delivery import MAX_PENDING_MESSAGES, BusStats, Delivery, Handler, Outbox
+from shared.delivery import MAX_PENDING_MESSAGES, BusStats, Delivery, Handler, Outbox, check_subject
 from shared.errors import BusError, BusUnavailable, MessageTooLarge, NoResponders, RequestTimeout
 from shared.messages import AnyMessage, Message, encode
 
@@ -138,7 +138,7 @@ class MemoryBus:
 
     async def request(self, subject: str, message: Message, timeout_s: float) -> AnyMessage:
         payload = encode(message)
-        self._check(payload)
+        self._check(subject, payload)
         if not self._connected:
             raise BusUnavailable("the bus is disconnected")
         answer: asyncio.Future[AnyMessage] = asyncio.get_running_loop().create_future()
@@ -170,15 +170,16 @@ class MemoryBus:
         self._subscriptions.discard(subscription)
 
     def send(self, subject: str, payload: bytes) -> None:
-        self._check(payload)
+        self._check(subject, payload)
         if self._connected:
             self._broker.route(subject, payload, reply_to=None)
         else:
             self._outbox.put(subject, payload)
 
-    def _check(self, payload: bytes) -> None:
+    def _check(self, subject: str, payload: bytes) -> None:
         if not self._started:
             raise BusUnavailable("the bus is not started or already closed")
+        check_subject(subject)
         if len(payload) > self._broker.max_payload_bytes:
             raise MessageTooLarge(len(payload), self._broker.max_payload_bytes)
 

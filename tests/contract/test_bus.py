@@ -10,7 +10,8 @@ import pytest
 
 from cli.broker import EmbeddedBroker
 from shared import subjects
-from shared.errors import BusUnavailable, ErrorCode, MessageTooLarge, NoResponders, RequestTimeout
+from shared.config import MAX_MODEL_NAME_CHARS
+from shared.errors import BusUnavailable, ErrorCode, MessageTooLarge, NoResponders, RequestTimeout, SubjectTooLong
 from shared.ids import CallId, ClientId, Incarnation, ModelName, OwnerId, RequestId, WorkerId
 from shared.messages import AnyMessage, Cancel, EndAck, Generate, GenerationParams, Message, Refused, WorkerCame
 from tests.bus_twins import MemoryTwin, NatsTwin, Twin, state_changes_to
@@ -138,6 +139,21 @@ async def test_a_message_beyond_the_limit_is_refused_and_the_connection_lives(tw
             await gateway.request(REQUEST, refused, timeout_s=10)
     await gateway.publish(REQUEST, largest)
     assert await asked.wait_for(1) == [largest]
+    assert gateway.stats.num_reconnects == 0
+
+
+async def test_a_subject_that_the_server_would_not_take_is_refused(twin: Twin) -> None:
+    """It has an id that somebody else made up; the server would end the connection."""
+    gateway, router = await twin.connect("gateway"), await twin.connect("router")
+    asked = Recorder()
+    await router.subscribe(subjects.ALL_REQUESTS, asked)
+    longest = subjects.request(ModelName("😀" * MAX_MODEL_NAME_CHARS))
+    with pytest.raises(SubjectTooLong):
+        await gateway.publish(longest * 2, CANCEL)
+    with pytest.raises(SubjectTooLong):
+        await gateway.request(longest * 2, CANCEL, timeout_s=10)
+    await gateway.publish(longest, CANCEL)
+    assert await asked.wait_for(1) == [CANCEL]
     assert gateway.stats.num_reconnects == 0
 
 
