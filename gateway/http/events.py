@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from aiohttp import web
 from aiohttp.http import StreamWriter
@@ -20,15 +20,37 @@ LAST_WORDS_S: Final = 5.0  # for whoever reads again too late, to see why it was
 _TOO_SLOW: Final = RequestError(ErrorCode.CLIENT_TOO_SLOW, "The stream was read too slowly.")
 
 
+class Event(NamedTuple):
+    payload: bytes  # one line
+    name: str = ""  # ASCII, one line; empty: the event has none
+
+
+def framed(events: Iterable[Event]) -> bytes:
+    return b"".join(
+        (b"event: %b\n" % name.encode() if name else b"") + b"data: %b\n\n" % payload for payload, name in events
+    )
+
+
+def _openais_last_words(error: RequestError) -> list[Event]:
+    return [Event(errors.body_of(error)), Event(DONE)]
+
+
 class EventStream:
     """The response begins with the first write, so that until then an error can still be a status.
 
     Writing waits only for a reader that left more unread than the transport takes (64 KiB), and sets no timer before.
     """
 
-    def __init__(self, request: web.Request, write_timeout_s: float) -> None:
+    def __init__(
+        self,
+        request: web.Request,
+        write_timeout_s: float,
+        last_words: Callable[[RequestError], list[Event]] = _openais_last_words,
+    ) -> None:
+        """last_words: to a reader that is too slow."""
         self._request = request
         self._write_timeout_s = write_timeout_s
+        self._last_words = last_words
         self._lag = Lag()
         self._writer: StreamWriter | None = None
         self._response = web.StreamResponse(
@@ -49,8 +71,12 @@ class EventStream:
         return self._response.prepared
 
     async def send(self, payloads: Iterable[bytes]) -> None:
-        """One event each. Raises ConnectionError when the client left or reads too slowly."""
+        """One event each, without a name. Raises ConnectionError when the client left or reads too slowly."""
         await self._write(b"".join(b"data: %b\n\n" % payload for payload in payloads))
+
+    async def send_events(self, events: Iterable[Event]) -> None:
+        """As `send`."""
+        await self._write(framed(events))
 
     async def keep_alive(self, status: str = "waiting") -> None:
         """A comment, which clients ignore."""
@@ -83,8 +109,7 @@ class EventStream:
 
     async def _give_up(self, writer: StreamWriter) -> NoReturn:
         """Says why, where the socket still takes it, and closes. Raises ConnectionResetError."""
-        last_words = b"data: %b\n\ndata: %b\n\n" % (errors.body_of(_TOO_SLOW), DONE)
-        await writer.write(last_words, drain=False)
+        await writer.write(framed(self._last_words(_TOO_SLOW)), drain=False)
         writer.set_eof()
         connection = self._request.protocol
         assert isinstance(connection, Connection)
