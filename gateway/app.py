@@ -17,9 +17,11 @@ from gateway.attainment import Attainment
 from gateway.bus_front import BusFront
 from gateway.cluster import Cluster
 from gateway.http import server
+from gateway.http.auth import authentication
 from gateway.http.connections import Connections
 from gateway.http.metrics import MetricsRoutes
 from gateway.http.openai.routes import GenerateRoutes
+from gateway.http.rate_limits import rate_limit_headers
 from gateway.http.status import StatusRoutes
 from gateway.http.tokenize import TokenizeRoutes
 from gateway.ledger import Ledger
@@ -28,6 +30,8 @@ from gateway.models import Models
 from gateway.owner import Owner
 from gateway.pipeline import Pipeline
 from gateway.prompts import Prompts
+from gateway.tenants.keys import open_keys
+from gateway.tenants.usage import Usages
 from gateway.text.pool import TextPool
 from gateway.waiting import WaitingLines
 from shared.bus import Bus
@@ -67,6 +71,8 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     texts = TextPool(settings.template_timeout_s, settings.max_requests)
     catalogue = open_catalogue(config)
     levels, attainment = Levels(config.slo), Attainment()
+    usages = Usages()
+    keys = open_keys(config, usages.keep)
 
     def forget(name: ModelName) -> None:
         attainment.forget(name)
@@ -79,12 +85,15 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     owner = Owner(owner_id, bus, ledger, cluster, clock, metrics.finished, models.ready)
     prompts = Prompts(texts)
     lines = WaitingLines(settings.max_waiting_of_model, settings.max_waiting_of_tenant, settings.max_ttft_s)
-    pipeline = Pipeline(owner, models, prompts, levels, attainment, lines, metrics, settings.max_requests, clock)
+    pipeline = Pipeline(
+        owner, models, prompts, levels, attainment, usages, lines, metrics, settings.max_requests, clock
+    )
     bus_front = BusFront(owner_id, bus, pipeline, settings.max_requests, clock)
     status = StatusRoutes(models, levels, attainment, cluster, bus, clock)
-    http = server.build(settings, GenerateRoutes(pipeline, settings, clock), status)
+    http = server.build(settings, authentication(keys), GenerateRoutes(pipeline, settings, clock), status)
     TokenizeRoutes(models, prompts).add_to(http)
     MetricsRoutes(registry, metrics, cluster).add_to(http)
+    http.on_response_prepare.append(rate_limit_headers(usages, clock))
     watch(
         registry, bus, lambda: pipeline.num_open, lambda: owner.num_submitting, lambda: ledger.num_waiting, attainment
     )
@@ -92,7 +101,14 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
         bound = stack.enter_context(server.bind(settings))
         await bus.start()
         stack.push_async_callback(bus.close)
-        for part in (texts.running(), follower.running(), models.running(), owner.running(), bus_front.running()):
+        for part in (
+            keys.running(),
+            texts.running(),
+            follower.running(),
+            models.running(),
+            owner.running(),
+            bus_front.running(),
+        ):
             await stack.enter_async_context(part)
         connections = await stack.enter_async_context(server.serving(settings, http, bound, SHUTDOWN_GRACE_S))
         stack.push_async_callback(pipeline.drain, SHUTDOWN_GRACE_S)

@@ -20,6 +20,11 @@ REFUSALS: Final = frozenset(
         ErrorCode.NO_CHAT_TEMPLATE,
         ErrorCode.MODEL_NOT_FOUND,
         ErrorCode.BODY_TOO_LARGE,
+        ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+        ErrorCode.CLIENT_TOO_SLOW,
+        ErrorCode.INVALID_API_KEY,
+        ErrorCode.PERMISSION_DENIED,
+        ErrorCode.RATE_LIMITED,
         ErrorCode.OVERLOADED,
     }
 )

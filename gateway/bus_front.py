@@ -11,6 +11,7 @@ from gateway.choice import Delta
 from gateway.params import invalid
 from gateway.pipeline import Call, Generation, Pipeline
 from gateway.prompts import Chat, Prompt, Text, Tokens
+from gateway.tenants.tenant import BUS
 from shared import subjects
 from shared.bus import Bus
 from shared.errors import BusError, ErrorCode, RequestError
@@ -81,7 +82,7 @@ class BusFront:
             raise invalid("This call is running already.", "call_id")
         if len(self._calls) >= self._max_calls:
             raise RequestError(ErrorCode.OVERLOADED, "Too many calls are running.", retry_after_s=1.0)
-        call = Call(new_id("call"), generate.model, (_prompt(generate),), generate.params, self._clock())
+        call = Call(new_id("call"), generate.model, (_prompt(generate),), generate.params, self._clock(), BUS)
         self._heard_at_s[generate.client] = self._clock()
         task = self._tasks.create_task(self._serve(generate, call))
         self._calls[key] = task

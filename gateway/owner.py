@@ -95,9 +95,23 @@ class Owner:
         level: ServiceLevel,
         arrived_at_s: float,
         wake: Callable[[], None],
+        *,
+        tenant: str = "",
+        cache_salt: str = "",
     ) -> Sequence:
         """Submits it; whatever becomes of it shows in the sequence, after a call of `wake`."""
-        submit = Submit(request_id, 0, self.owner_id, model, prompt, sampling, priority=level.priority, slo=level.slo)
+        submit = Submit(
+            request_id,
+            0,
+            self.owner_id,
+            model,
+            prompt,
+            sampling,
+            priority=level.priority,
+            cache_salt=cache_salt,
+            slo=level.slo,
+            tenant=tenant,
+        )
         sequence, acts = self._ledger.open(submit, arrived_at_s, wake)
         self._perform(acts)
         return sequence

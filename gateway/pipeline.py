@@ -18,6 +18,7 @@ from gateway.owner import Owner
 from gateway.prompts import Chat, Prompt, Prompts
 from gateway.structured import constraint
 from gateway.tenants.tenant import NOBODY, Tenant
+from gateway.tenants.usage import Claim, Usages
 from gateway.time_limit import TimeLimit
 from gateway.vocabulary import Vocabulary
 from gateway.waiting import LineName, WaitingCall, WaitingLines
@@ -113,6 +114,7 @@ class Pipeline:
         prompts: Prompts,
         levels: Levels,
         attainment: Attainment,
+        usages: Usages,
         lines: WaitingLines,
         metrics: GatewayMetrics,
         max_requests: int,
@@ -123,6 +125,7 @@ class Pipeline:
         self._prompts = prompts
         self._levels = levels
         self._attainment = attainment
+        self._usages = usages
         self._lines = lines
         self._metrics = metrics
         self._max_requests = max_requests
@@ -151,9 +154,9 @@ class Pipeline:
         self._admit(num)
         choices: list[Choice] = []
         try:
-            with self._waiting(call, num, choices) as waiting:
+            with self._waiting(call, num, choices) as waiting, self._claimed(call, num, choices) as claim:
                 async with limit.kept():
-                    generation = await self._begin(call, choices, waiting, limit)
+                    generation = await self._begin(call, choices, claim, waiting, limit)
                 yield generation
         finally:
             for choice in choices:
@@ -166,14 +169,26 @@ class Pipeline:
         tenant = call.tenant.id
         priority = call.tenant.urgency(call.params.priority, self._levels[call.model].priority)
         waiting = self._lines.enter(LineName(call.model, tenant), priority, num, call.params.timeout_s, self._clock)
-        self._open[call.call_id] = OpenCall(
-            call.call_id, call.model, tenant, call.arrived_at_s, num, choices, waiting
-        )
+        self._open[call.call_id] = OpenCall(call.call_id, call.model, tenant, call.arrived_at_s, num, choices, waiting)
         try:
             yield waiting
         finally:
             del self._open[call.call_id]
             waiting.leave()
+
+    @contextmanager
+    def _claimed(self, call: Call, num: int, choices: list[Choice]) -> Iterator[Claim]:
+        """The tenant's limits let it in, and count what it came to. Raises RequestError."""
+        if not call.tenant.may_use(call.model):
+            raise RequestError(
+                ErrorCode.PERMISSION_DENIED, f"This API key may not use the model {call.model!r}.", param="model"
+            )
+        claim = self._usages.of(call.tenant, self._clock()).begin(num, self._clock())
+        try:
+            yield claim
+        finally:
+            num_prompt_tokens = sum(len(choice.prompt) for choice in choices[:: call.params.n or 1])
+            claim.end(num_prompt_tokens + sum(choice.num_output_tokens for choice in choices), self._clock())
 
     async def drain(self, grace_s: float) -> None:
         """Refuses new calls and waits for the running ones; those that last longer end with an error."""
@@ -204,7 +219,7 @@ class Pipeline:
             self._is_idle.set()
 
     async def _begin(
-        self, call: Call, choices: list[Choice], waiting: WaitingCall, limit: TimeLimit
+        self, call: Call, choices: list[Choice], claim: Claim, waiting: WaitingCall, limit: TimeLimit
     ) -> Generation:
         model = self._models.get(call.model)
         checks.check(call.params)
@@ -229,13 +244,27 @@ class Pipeline:
             for prompt, token_ids, sampling in zip(call.prompts, prompts, samplings, strict=True)
             for k in choices_per_prompt
         ]
-        level = checks.service_level(call.params, self._levels[call.model])
+        most_output_tokens = sum(sampling.max_tokens for _, _, sampling in wanted)
+        claim.reserve(sum(map(len, prompts)) + most_output_tokens, self._clock())
+        of_model = self._levels[call.model]
+        priority = call.tenant.urgency(call.params.priority, of_model.priority)
+        level = replace(checks.service_level(call.params, of_model), priority=priority)
         wake = asyncio.Event()
         for index, (prompt, token_ids, sampling) in enumerate(wanted):
             # A chat's answer is a text of its own; a completion goes on where its prompt ends.
             context = () if isinstance(prompt, Chat) else token_ids[-NUM_CONTEXT_TOKENS:]
             request_id = RequestId(f"{call.call_id}-{index}")
-            sequence = self._owner.open(request_id, call.model, token_ids, sampling, level, call.arrived_at_s, wake.set)
+            sequence = self._owner.open(
+                request_id,
+                call.model,
+                token_ids,
+                sampling,
+                level,
+                call.arrived_at_s,
+                wake.set,
+                tenant=call.tenant.id,
+                cache_salt=call.tenant.cache_salt,
+            )
             stops = checks.stops(call.params)
             meter = DeadlineMeter(level.slo, call.arrived_at_s, self._attainment.of(call.model))
             times = self._metrics.token_times(call.model, call.arrived_at_s)

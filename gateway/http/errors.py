@@ -47,6 +47,7 @@ TABLE: Final[dict[ErrorCode, Shown]] = {
 }
 _RETRIED: Final = frozenset({429, 503, 529})  # answers that always say when to come again
 _DEFAULT_RETRY_AFTER_S: Final = 1.0
+_UNAUTHORIZED: Final = 401
 
 
 class ErrorDetail(msgspec.Struct, frozen=True):
@@ -68,6 +69,8 @@ def body_of(error: RequestError) -> bytes:
 def json_error(status: int, body: bytes, error: RequestError | None = None) -> web.Response:
     """With Retry-After where a client may come again."""
     response = web.Response(status=status, body=body, content_type="application/json")
+    if status == _UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
     if status in _RETRIED:
         after_s = error.retry_after_s if error else None
         response.headers["Retry-After"] = str(math.ceil(after_s or _DEFAULT_RETRY_AFTER_S))

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from gateway.http import connections, errors
 from gateway.http.connections import Connections
@@ -37,9 +38,12 @@ def bind(config: GatewayConfig) -> socket.socket:
     return bound
 
 
-def build(config: GatewayConfig, generate: GenerateRoutes, status: StatusRoutes) -> web.Application:
+def build(
+    config: GatewayConfig, authenticate: Middleware, generate: GenerateRoutes, status: StatusRoutes
+) -> web.Application:
     app = web.Application(
-        middlewares=[errors.middleware, BodyReader(config).middleware()], client_max_size=config.max_body_bytes
+        middlewares=[errors.middleware, authenticate, BodyReader(config).middleware()],
+        client_max_size=config.max_body_bytes,
     )
     app[errors.STYLES] = {}
     app.add_routes(

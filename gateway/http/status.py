@@ -9,8 +9,9 @@ from msgspec import UNSET, UnsetType
 
 from gateway.attainment import Attainment
 from gateway.cluster import Cluster, ModelState
+from gateway.http.auth import TENANT
 from gateway.http.bodies import json_response
-from gateway.models import ModelInfo, Models
+from gateway.models import ModelInfo, Models, unknown
 from shared.bus import Bus
 from shared.ids import ModelName
 from shared.levels import Levels
@@ -81,10 +82,15 @@ class StatusRoutes:
         return response
 
     async def models(self, request: web.Request) -> web.Response:
-        return json_response(ModelList([self._object(info) for info in self._models.all_info()]))
+        """Those that whoever asks may use."""
+        infos = [info for info in self._models.all_info() if request[TENANT].may_use(info.name)]
+        return json_response(ModelList([self._object(info) for info in infos]))
 
     async def model(self, request: web.Request) -> web.Response:
-        return json_response(self._object(self._models.info(ModelName(request.match_info["model"]))))
+        name = ModelName(request.match_info["model"])
+        if not request[TENANT].may_use(name):
+            raise unknown(name)
+        return json_response(self._object(self._models.info(name)))
 
     def _object(self, info: ModelInfo) -> ModelObject:
         level = self._levels[info.name]

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway.choice import Delta
 from gateway.http import errors, slo_headers
+from gateway.http.auth import TENANT
 from gateway.http.bodies import parse
 from gateway.http.errors import REQUEST_ID
 from gateway.http.events import DONE, EventStream
@@ -114,4 +115,4 @@ async def _collect(generation: Generation) -> list[Delta]:
 
 def _with_headers(call: Call, request: web.Request) -> Call:
     """Raises RequestError."""
-    return replace(call, params=slo_headers.fill(call.params, request.headers))
+    return replace(call, params=slo_headers.fill(call.params, request.headers), tenant=request[TENANT])
