@@ -10,12 +10,17 @@ from benchmarks.processes import descendants
 _TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 
 
+def process_cpu_s(pid: int) -> float:
+    """User and system time of the process so far. Raises OSError where it has ended."""
+    # pid (name, which may hold anything) state ...; utime and stime are fields 14 and 15
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * _TICK_S
+
+
 def tree_cpu_s(pid: int) -> float:
-    """User and system time of the process and all its living descendants so far."""
+    """The same of all its living descendants, too."""
     cpu_s = 0.0
     for each in descendants(pid):
         with suppress(OSError):  # it ended meanwhile
-            # pid (name, which may hold anything) state ...; utime and stime are fields 14 and 15
-            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-            cpu_s += (int(fields[11]) + int(fields[12])) * _TICK_S
+            cpu_s += process_cpu_s(each)
     return cpu_s

@@ -7,11 +7,9 @@ numbers below charge to the stack. All times are time.monotonic(), one clock for
 """
 
 import argparse
-import os
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -24,54 +22,17 @@ from benchmarks.cpu_time import tree_cpu_s
 from benchmarks.load import Stream, open_session, output_rate, percentile, stream_all, stream_completion
 from benchmarks.markdown import save_page, table
 from benchmarks.report import save
+from benchmarks.scripted_stack import Stack, open_stack
 from benchmarks.scripted_worker import ScriptedWorker
-from cli.banner import base_url
-from cli.broker import BrokerSetup
-from cli.listen import choose_port
-from cli.ready import wait_ready
-from cli.run_dir import run_dir
-from cli.stack import service_groups
-from cli.supervisor import Service, Supervisor
-from shared.bus import NatsBus
 from shared.catalogue import demo_models
-from shared.config import Config, GatewayConfig, ModelSource, load_config
-from shared.ids import ModelName, RequestId, WorkerId
+from shared.config import load_config
+from shared.ids import RequestId
 
 GOAL_MS: Final = 5.0  # median time to the first token
 _WARM_UP: Final = 50
 _PERCENTILES: Final = (50, 95, 99)
 _PAUSES_S: Final = (0.005, 0.001, 0.0)  # pauses of a fast worker, of one faster than any, of none at all
 _TEXT: Final = "The quick brown fox jumps over the lazy dog, and runs away from the hounds of the village. "
-
-
-@dataclass(frozen=True)
-class Stack:
-    url: str
-    model: str
-    worker: ScriptedWorker
-    gateway_pid: int
-
-
-@asynccontextmanager
-async def open_stack(source: ModelSource, token_id: int) -> AsyncIterator[Stack]:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("KOTTOS_")}
-    host = GatewayConfig().host
-    gateway_config = GatewayConfig(port=choose_port(host, 0))
-    config = Config(models=(source,), cache_dir=load_config().cache_dir, log_level="warning", gateway=gateway_config)
-    url = base_url(host, gateway_config.port)
-    with run_dir() as folder:
-        async with Supervisor() as supervisor:
-            broker = BrokerSetup.prepare(folder)
-            supervisor.start([Service("broker", broker.command, environ)])
-            await broker.wait_ready()
-            router, *_, gateway = service_groups(config, broker.configs, environ, folder)
-            supervisor.start(router)
-            supervisor.start(gateway)
-            bus = NatsBus(broker.configs["worker"], "scripted worker")
-            worker = ScriptedWorker(WorkerId("scripted"), bus, ModelName(source.name), token_id)
-            async with worker.running():
-                await wait_ready(url, config)
-                yield Stack(url, source.name, worker, supervisor.pids()["gateway"])
 
 
 @dataclass(frozen=True)
@@ -101,7 +62,7 @@ async def measure_first_tokens(stack: Stack, prompts: Sequence[str | Sequence[in
     async with open_session() as session:
         for prompt in prompts:
             stream = await stream_completion(session, stack.url, stack.model, prompt, num_tokens=2)
-            measured.append(split(stream, stack.worker))
+            measured.append(split(stream, stack.workers[0]))
     return measured[_WARM_UP:]
 
 
@@ -129,11 +90,11 @@ class Rate:
 
 async def measure_rate(stack: Stack, pause_s: float, prompts: Sequence[Sequence[int]], num_tokens: int) -> Rate:
     """All streams at once."""
-    stack.worker.pause_s = pause_s
+    stack.workers[0].pause_s = pause_s
     cpu_s = tree_cpu_s(stack.gateway_pid)
     streams = await stream_all(stack.url, stack.model, prompts, num_tokens)
     cpu_s = tree_cpu_s(stack.gateway_pid) - cpu_s
-    stack.worker.pause_s = 0.0
+    stack.workers[0].pause_s = 0.0
     num_output_tokens = len(streams) * num_tokens
     gaps_s = [gap for stream in streams for gap in stream.gaps_s]
     return Rate(

@@ -12,6 +12,7 @@ BENCHMARKS: Final = (
     "switch",
     "throughput",
     "overhead",
+    "streams",
     "fragmentation",
     "flatness",
     "goodput",

@@ -1,0 +1,1 @@
+"""Many streams and many connections at one gateway."""
