@@ -16,7 +16,11 @@ from typing import Final, NamedTuple
 from gateway.attainment import Attainment
 from gateway.bus_front import BusFront
 from gateway.cluster import Cluster
+from gateway.control import Control
+from gateway.fleet_news import FleetNews
 from gateway.http import server
+from gateway.http.admin.fleet import FleetRoutes
+from gateway.http.admin.models import AdminModelRoutes
 from gateway.http.auth import authentication
 from gateway.http.connections import Connections
 from gateway.http.metrics import MetricsRoutes
@@ -37,7 +41,7 @@ from gateway.waiting import WaitingLines
 from shared.bus import Bus
 from shared.catalogue import open_catalogue
 from shared.config import Config
-from shared.following import Follower
+from shared.following import Entries, Follower
 from shared.ids import ModelName, OwnerId, new_id
 from shared.levels import Levels
 from shared.telemetry import Registry
@@ -79,7 +83,12 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
         metrics.forget(name)
 
     models = Models(catalogue, cluster, texts.spell, texts.warm, forget)
-    follower = Follower(bus, config.cache_dir, models.follow)
+
+    def follow(entries: Entries) -> None:
+        levels.follow({name: entry.level for name, entry in entries.items()})
+        models.follow(entries)
+
+    follower = Follower(bus, config.cache_dir, follow)
     for name in levels.without_model(catalogue):
         _log.warning("slo.models: there is no model %r yet", name)
     owner = Owner(owner_id, bus, ledger, cluster, clock, metrics.finished, models.ready)
@@ -93,6 +102,9 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     http = server.build(settings, authentication(keys), GenerateRoutes(pipeline, settings, clock), status)
     TokenizeRoutes(models, prompts).add_to(http)
     MetricsRoutes(registry, metrics, cluster).add_to(http)
+    control = Control(bus, follower.hear)
+    AdminModelRoutes(control, models, levels, cluster).add_to(http)
+    FleetRoutes(control, cluster, FleetNews(bus), pipeline.in_flight, settings, clock).add_to(http)
     http.on_response_prepare.append(rate_limit_headers(usages, clock))
     watch(
         registry, bus, lambda: pipeline.num_open, lambda: owner.num_submitting, lambda: ledger.num_waiting, attainment

@@ -35,6 +35,15 @@ class Cluster:
         limit_s = now_s - self._worker_dead_s
         self._workers = {worker: heard for worker, heard in self._workers.items() if heard.at_s >= limit_s}
 
+    def workers(self, now_s: float) -> list[tuple[WorkerBeat, float]]:
+        """Last beats of those that are alive, and seconds since then."""
+        return [(heard.beat, now_s - heard.at_s) for heard in self._workers.values()]
+
+    def loads_of(self, model: ModelName) -> dict[WorkerId, ModelLoad]:
+        """As each worker that is alive tells of it."""
+        loads = {worker: heard.beat.models for worker, heard in self._workers.items()}
+        return {worker: load for worker, found in loads.items() for load in found if load.model == model}
+
     def model_state(self, model: ModelName) -> ModelState:
         """The best state on any worker; loading while nobody reports it."""
         states = {load.state for load in self._loads(model)}
@@ -72,4 +81,4 @@ class Cluster:
         return ""
 
     def _loads(self, model: ModelName) -> list[ModelLoad]:
-        return [load for heard in self._workers.values() for load in heard.beat.models if load.model == model]
+        return list(self.loads_of(model).values())

@@ -106,6 +106,12 @@ class Models:
         state, failure = self._cluster.model_state(name), self._cluster.failure(name)
         return ModelInfo(name, state, context_length, failure, self._cluster.progress(name))
 
+    def entry(self, name: ModelName) -> ModelEntry:
+        """Raises RequestError when the name is unknown."""
+        if name not in self._catalogue:
+            raise unknown(name)
+        return self._catalogue[name]
+
     def all_info(self) -> list[ModelInfo]:
         return [self.info(name) for name in self._catalogue]
 

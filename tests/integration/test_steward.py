@@ -9,14 +9,16 @@ import pytest
 from cli.broker import EmbeddedBroker
 from cli.operator import Operator
 from cli.steward import Steward
+from gateway.control import Control
 from shared import subjects
 from shared.bus import NatsBus
 from shared.catalogue import ModelEntry, described
 from shared.config import ModelSource
-from shared.errors import BusUnavailable, ModelError
+from shared.errors import BusUnavailable, ErrorCode, ModelError, RequestError
 from shared.following import Entries, Follower
 from shared.ids import Incarnation, ModelName, OwnerId, WorkerId
-from shared.messages import ModelLoad, OwnerBeat, WorkerBeat
+from shared.levels import LevelChange
+from shared.messages import Catalogue, ChangeModel, ModelLoad, OwnerBeat, WorkerBeat
 from tests.unit.gateway.tiny_models import write_source
 
 A, B = ModelName("a"), ModelName("b")
@@ -94,3 +96,27 @@ async def test_without_a_steward_an_operator_hears_so(broker: EmbeddedBroker) ->
     async with operator.listening():
         with pytest.raises(BusUnavailable, match="no stack"):
             await operator.listed()
+
+
+async def test_a_gateway_asks_for_changes_and_says_what_was_refused(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    a = write_source(tmp_path / "a", A)
+    bus, heard = NatsBus(broker.config("gateway"), "gateway"), list[Catalogue]()
+    running = asyncio.create_task(Steward(NatsBus(broker.config("steward"), "steward"), described([a])).run())
+    await bus.start()
+    control = Control(bus, heard.append)
+    async with asyncio.timeout(30):
+        while not heard:
+            try:
+                await control.drain(WorkerId("worker-0"), drained=True)
+            except RequestError as error:
+                assert error.code is ErrorCode.UNAVAILABLE  # the steward is not there yet
+        await control.change(ChangeModel(A, LevelChange(ttft_s=1.5), pinned=True))
+        with pytest.raises(RequestError, match="there is no model 'b'") as caught:
+            await control.change(ChangeModel(B, pinned=True))
+        assert caught.value.code is ErrorCode.INVALID_REQUEST
+    [drained, changed] = heard
+    assert (drained.drained, changed.drained) == (("worker-0",), ("worker-0",))
+    assert [(model.level, model.pinned) for model in changed.models] == [(LevelChange(ttft_s=1.5), True)]
+    running.cancel()
+    await asyncio.wait([running])
+    await bus.close()
