@@ -115,8 +115,8 @@ class Choice:
         if not token_ids and not self.finish_reason:
             return None
         num_tokens_out = self.num_output_tokens if self.finish_reason else self._progress.num_tokens_out
-        first, self._num_logprobs_out = self._num_logprobs_out, num_tokens_out
-        logprobs = tuple(self._sequence.logprobs[first:num_tokens_out])
+        logprobs = self._sequence.take_logprobs(num_tokens_out - self._num_logprobs_out)
+        self._num_logprobs_out = num_tokens_out
         return Delta(self.index, text, token_ids, self.finish_reason, num_tokens_out, logprobs)
 
     def _take_scores(self) -> Delta | None:

@@ -22,7 +22,8 @@ class Place(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """Written by the ledger alone; its reader takes from `output` and `ended` whenever `wake` was called."""
+    """Written by the ledger alone; its reader looks at `output` and `ended` whenever `wake` was called, and takes
+    log-probabilities away."""
 
     first_submit: Submit  # attempt 0
     arrived_at_s: float
@@ -30,7 +31,7 @@ class Sequence:
     heard_at_s: float  # of it, or asked for it
     attempt: int = 0
     output: list[int] = field(default_factory=list)  # token ids so far; at most sampling.max_tokens
-    logprobs: list[TokenLogprobs] = field(default_factory=list)  # one per token id, if they were asked for
+    logprobs: list[TokenLogprobs] = field(default_factory=list)  # of the newest tokens, from the first not taken on
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)  # the prompt's, from its second token on
     ended: Ended | RequestError | None = None  # Ended with stop or length only
     first_token_at_s: float | None = None
@@ -87,6 +88,12 @@ class Sequence:
         self.output += new
         self.logprobs += logprobs[num_known:]
         self.wake()
+
+    def take_logprobs(self, num_tokens: int) -> tuple[TokenLogprobs, ...]:
+        """Of the next tokens, if they were asked for. They are not kept: one with 20 others takes over a kilobyte."""
+        taken = tuple(self.logprobs[:num_tokens])
+        del self.logprobs[:num_tokens]
+        return taken
 
     def next_attempt(self, now_s: float) -> None:
         self.attempt += 1

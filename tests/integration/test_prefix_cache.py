@@ -56,6 +56,19 @@ async def test_nothing_is_shared_between_models_or_where_it_is_switched_off(tiny
             assert end_of(await run(harness, sources[0].name, PROMPT)).num_cached_tokens == 0
 
 
+async def test_choices_of_one_prompt_share_what_was_computed_before_they_begin(tiny_models: TinyModels) -> None:
+    """They come together; a step has room for a part of the prompt only."""
+    source = tiny_models.source("llama")
+    async with running_worker(tiny_models.config([source], max_step_tokens=32)) as harness:
+        ids = [
+            await harness.submit(source.name, PROMPT, NUM_TOKENS, temperature=1.0, choice_index=k, seed=3)
+            for k in range(3)
+        ]
+        streams = [await harness.finish(request_id) for request_id in ids]
+    assert [end_of(stream).num_cached_tokens for stream in streams] == [0, 64, 64]
+    assert len({tuple(stream.tokens) for stream in streams}) == 3
+
+
 @pytest.mark.parametrize("num_host_blocks", [0, 12, 200])
 @pytest.mark.parametrize("family", ("llama", "gemma3", "mistral"))
 async def test_hits_beside_preemption(tiny_models: TinyModels, family: str, num_host_blocks: int) -> None:

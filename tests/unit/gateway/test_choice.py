@@ -202,6 +202,7 @@ def test_log_probabilities_come_with_the_text_of_their_tokens_and_all_do(
     if last := reading.get(0.0, ended=Ended("length")):
         said += [entry.token_id for entry in last.logprobs]
     assert said == token_ids[: reading.choice.num_output_tokens]
+    assert len(reading.sequence.logprobs) == len(reading.sequence.output) - len(said)  # what is taken is not kept
 
 
 def test_a_prompt_that_is_only_scored_has_no_output() -> None:

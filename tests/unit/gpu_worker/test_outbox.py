@@ -142,7 +142,8 @@ def test_logprobs_are_said_again_with_their_tokens(outbox: Outbox) -> None:
 
 @pytest.mark.parametrize("num_top", [0, 1, 20])
 def test_logprobs_are_sent_in_pieces_that_fit(outbox: Outbox, num_top: int) -> None:
-    prompt, output = scored(range(70_000), num_top), list(range(100_000, 140_000))
+    num = 60_000 // (1 + num_top)
+    prompt, output = scored(range(num), num_top), list(range(100_000, 100_000 + num))
     outbox.end(Stream(OWNER, R, 0, tuple(output), STOP, scored(output, num_top), prompt), num_new=0)
     drain(outbox)
     assert outbox.resend_ended(Resend(OWNER, R, 0, 10, first_prompt_logprob=5))
