@@ -33,6 +33,8 @@ class Control:
         except (ConfigError, ModelError) as error:
             param = "path" if isinstance(error, ModelError) else None
             raise RequestError(ErrorCode.INVALID_REQUEST, str(error), param=param) from None
+        except (OSError, ValueError, RuntimeError):  # too long, a NUL character, the home of nobody
+            raise RequestError(ErrorCode.INVALID_REQUEST, "path can't be a path.", param="path") from None
         await self._ask(subjects.CONTROL_MODEL, AddModel(model))
 
     async def remove(self, name: ModelName) -> None:

@@ -118,7 +118,13 @@ async def test_a_model_is_added_and_removed(admin: Admin, tmp_path: Path) -> Non
 async def test_a_bad_addition_is_refused_and_changes_nothing(admin: Admin) -> None:
     bodies: list[tuple[object, str | None]] = [
         ({"id": "new", "path": "/no/where"}, "path"),
+        ({"id": "new", "path": "a\0b"}, "path"),
+        ({"id": "new", "path": "x" * 5000}, "path"),
+        ({"id": "new", "path": "~nobody-of-this-name/x"}, "path"),
         ({"id": "a=b", "path": "/tmp"}, None),
+        ({"id": "new", "path": "a" * 5000}, "path"),
+        ({"id": "new", "path": "~nobody-of-that-name/model"}, "path"),
+        ({"id": "new", "path": "\0"}, None),
         ({"id": "new"}, "path"),
         ({"id": "new", "path": 3}, "path"),
         ({"id": "new", "path": "/tmp", "pined": True}, None),
