@@ -157,6 +157,8 @@ class BusFront:
             generation.num_output_tokens if delta.finish_reason else 0,
             choice=delta.index,
             logprobs=logprobs,
+            reasoning=delta.reasoning,
+            tool_calls=delta.tool_calls,
         )
 
     async def _say_failure(self, subject: str, piece: Piece) -> None:
@@ -177,7 +179,7 @@ def _prompt(generate: Generate) -> Prompt:
     if generate.token_ids is not None:
         given.append(Tokens(generate.token_ids))
     if generate.chat is not None:
-        given.append(Chat(generate.chat))
+        given.append(Chat(generate.chat, generate.chat_options))
     if len(given) != 1:
         raise invalid("Exactly one of text, token_ids and chat must be given.")
     return given[0]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from gateway.answer import AnswerReader, Parts, Reading, joined
 from gateway.attainment import DeadlineMeter
 from gateway.detokenize import Detokenizer
 from gateway.metrics import TokenTimes
@@ -14,9 +15,9 @@ from gateway.text_progress import TextProgress
 from gateway.vocabulary import Vocabulary
 from shared.errors import RequestError
 from shared.ids import WorkerId
-from shared.messages import RequestFinished, TokenLogprobs
+from shared.messages import RequestFinished, TokenLogprobs, ToolCallPiece
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,23 @@ class Delta:
     finish_reason: FinishReason | None
     num_tokens_out: int  # of the choice, from its first on: their text is here or came before
     logprobs: tuple[TokenLogprobs, ...] = ()  # of the tokens whose text is here, if they were asked for
+    reasoning: str = ""  # of a chat: apart from its text, as are
+    tool_calls: tuple[ToolCallPiece, ...] = ()
+
+
+def merged(deltas: list[Delta]) -> Delta:
+    """Of one choice, at least one: what it grew by in all of them."""
+    last = deltas[-1]
+    return Delta(
+        last.index,
+        "".join(delta.text for delta in deltas),
+        tuple(token_id for delta in deltas for token_id in delta.token_ids),
+        last.finish_reason,
+        last.num_tokens_out,
+        tuple(entry for delta in deltas for entry in delta.logprobs),
+        "".join(delta.reasoning for delta in deltas),
+        tuple(piece for delta in deltas for piece in delta.tool_calls),
+    )
 
 
 class Choice:
@@ -48,13 +66,17 @@ class Choice:
         *,
         keeps_stop: bool = False,
         scores_only: bool = False,
+        reading: Reading | None = None,
     ) -> None:
-        """keeps_stop: what ends it is text. scores_only: nothing but the prompt's log-probabilities is wanted."""
+        """keeps_stop: what ends it is text. scores_only: nothing but the prompt's log-probabilities is wanted.
+        reading: of a chat; other output is text throughout."""
         self.index = index
         self.finish_reason: FinishReason | None = None
         self.num_output_tokens = 0  # read so far
+        self.num_reasoning_tokens = 0  # of these
         self._sequence = sequence
-        self._detokenizer = Detokenizer(vocabulary, context)
+        self._answer, shown_ids = reading or Reading(AnswerReader())
+        self._detokenizer = Detokenizer(vocabulary, context, shown_ids)
         self._stops = StopStrings(stops, keep=keeps_stop)
         self._progress = TextProgress()
         self._owner = owner
@@ -104,20 +126,21 @@ class Choice:
         if self._scores_only:
             return self._take_scores()
         # The output first: what ends the sequence comes after its tokens.
-        token_ids, text = self._read()
+        token_ids, parts = self._read()
         ended = self._sequence.ended
         if not self.finish_reason and ended is not None:
             if isinstance(ended, RequestError):
                 if not token_ids:
                     raise ended
             else:
-                text += self._finish("stop" if ended.reason == "stop" else "length")
+                parts.append(self._finish("stop" if ended.reason == "stop" else "length"))
         if not token_ids and not self.finish_reason:
             return None
         num_tokens_out = self.num_output_tokens if self.finish_reason else self._progress.num_tokens_out
         logprobs = self._sequence.take_logprobs(num_tokens_out - self._num_logprobs_out)
         self._num_logprobs_out = num_tokens_out
-        return Delta(self.index, text, token_ids, self.finish_reason, num_tokens_out, logprobs)
+        text, reasoning, calls = joined(parts)
+        return Delta(self.index, text, token_ids, self.finish_reason, num_tokens_out, logprobs, reasoning, calls)
 
     def _take_scores(self) -> Delta | None:
         """The one token that its worker had to draw is nobody's."""
@@ -135,10 +158,10 @@ class Choice:
         if self._times is not None:
             self._times.written(delta.num_tokens_out, now_s)
 
-    def _read(self) -> tuple[tuple[int, ...], str]:
+    def _read(self) -> tuple[tuple[int, ...], list[Parts]]:
         """New tokens and the text that they complete, up to a stop string."""
         sampling = self._sequence.first_submit.sampling
-        pieces: list[str] = []
+        parts: list[Parts] = []
         first = self.num_output_tokens
         for token_id in self._sequence.output[first:]:
             self.num_output_tokens += 1
@@ -149,20 +172,29 @@ class Choice:
             num_chars, stopped = len(text), False
             if self.num_output_tokens > sampling.min_tokens:
                 text, stopped = self._stops.feed(text)
-            pieces.append(text)
+            was_reasoning = self._answer.is_reasoning
+            parts.append(self._answer.feed(text, is_last=stopped))
+            self.num_reasoning_tokens += was_reasoning or self._answer.is_reasoning
             if not self._detokenizer.num_silent:
-                self._progress.feed(self.num_output_tokens, num_chars, self._stops.num_held)
-            if stopped:
-                self.finish_reason = "stop"
+                num_held = self._stops.num_held + self._answer.num_held
+                self._progress.feed(self.num_output_tokens, num_chars, num_held)
+            if stopped or self._answer.is_complete:
+                self.finish_reason = self._reason("stop")
                 self._owner.cancel(self._sequence.first_submit.request_id)
                 break
-        return tuple(self._sequence.output[first : self.num_output_tokens]), "".join(pieces)
+        return tuple(self._sequence.output[first : self.num_output_tokens]), parts
 
-    def _finish(self, reason: FinishReason) -> str:
+    def _finish(self, reason: FinishReason) -> Parts:
         """The text that was held back."""
         text, stopped = self._stops.feed(self._detokenizer.flush())
-        self.finish_reason = "stop" if stopped else reason
-        return text if stopped else text + self._stops.flush()
+        if not stopped:
+            text += self._stops.flush()
+        parts = self._answer.feed(text, is_last=True)
+        self.finish_reason = self._reason("stop" if stopped else reason)
+        return parts
+
+    def _reason(self, reason: FinishReason) -> FinishReason:
+        return "tool_calls" if reason == "stop" and self._answer.has_calls else reason
 
     def close(self) -> None:
         """Cancels what still runs, and tells whoever subscribes how it ended."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.cluster import Cluster, ModelState
+from gateway.dialect import Dialect, dialect_of
 from gateway.text.jobs import Spelled
 from gateway.vocabulary import Vocabulary
 from shared.catalogue import ModelCard, ModelEntry, read_card
@@ -19,6 +20,7 @@ _log = logging.getLogger(__name__)
 
 POLL_S: Final = 0.5  # for the cards of models that are still being imported
 RETRY_AFTER_S: Final = 5.0
+_PLAIN: Final = Dialect()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Model:
     folder: Path
     card: ModelCard
     vocabulary: Vocabulary
+    dialect: Dialect = _PLAIN  # of its answers to chats
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,8 @@ class Models:
         if card is None:
             return None
         try:
-            vocabulary = Vocabulary(await self._spell(entry.folder))
+            spelled = await self._spell(entry.folder)
+            vocabulary = Vocabulary(spelled)
         except ValueError as error:
             raise ModelError(str(error)) from error
         except RequestError as error:
@@ -162,7 +166,7 @@ class Models:
                 raise ModelError(error.message) from error
             _log.warning("model %s: %s", name, error.message)
             return None
-        return Model(name, entry.folder, card, vocabulary)
+        return Model(name, entry.folder, card, vocabulary, dialect_of(spelled.chat_template))
 
 
 def unknown(name: str) -> RequestError:

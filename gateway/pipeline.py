@@ -11,12 +11,13 @@ from gateway import params as checks
 from gateway.attainment import Attainment, DeadlineMeter
 from gateway.choice import Choice, Delta
 from gateway.detokenize import NUM_CONTEXT_TOKENS
+from gateway.expected import ExpectedAnswer, expect
 from gateway.in_flight import InFlight, OpenCall
 from gateway.metrics import GatewayMetrics
-from gateway.models import Models
+from gateway.models import Model, Models
 from gateway.owner import Owner
 from gateway.prompts import Chat, Prompt, Prompts
-from gateway.structured import constraint
+from gateway.structured import Constraint, constraint
 from gateway.tenants.tenant import NOBODY, Tenant
 from gateway.tenants.usage import Claim, Usages
 from gateway.time_limit import TimeLimit
@@ -78,6 +79,11 @@ class Generation:
     def num_cached_tokens(self) -> int:
         """Of the prompts, for the first choice of each."""
         return sum(choice.num_cached_tokens for choice in self.choices[:: self._num_per_prompt])
+
+    @property
+    def num_reasoning_tokens(self) -> int:
+        """Of the output."""
+        return sum(choice.num_reasoning_tokens for choice in self.choices)
 
     async def next(self, timeout_s: float | None = None) -> list[Delta]:
         """What is new, at most one delta per choice; empty after `timeout_s`. Raises RequestError if one failed, or the
@@ -224,9 +230,11 @@ class Pipeline:
         model = self._models.get(call.model)
         checks.check(call.params)
         checks.check_tokens(call.params, model.card.vocab_size)
-        grammar = await self._prompts.grammar(model, constraint(call.params))
+        asked = constraint(call.params)
         context_length = self._models.context_length(model)
         prompts = [await self._prompts.token_ids(model, prompt, context_length) for prompt in call.prompts]
+        answer = _expected(model, call.prompts[0], prompts[0], asked)  # a chat is the only prompt of its call
+        grammar = await self._prompts.grammar(model, answer.constraint if answer else asked)
         samplings = [
             checks.complete(
                 call.params,
@@ -281,9 +289,19 @@ class Pipeline:
                     times,
                     keeps_stop=bool(call.params.include_stop_str_in_output),
                     scores_only=call.params.max_tokens == 0,
+                    reading=answer.open_reading() if answer else None,
                 )
             )
         return Generation(call, choices, model.vocabulary, wake, waiting, limit)
+
+
+def _expected(
+    model: Model, prompt: Prompt, token_ids: tuple[int, ...], asked: Constraint | None
+) -> ExpectedAnswer | None:
+    """None: all of the output is text."""
+    if not isinstance(prompt, Chat):
+        return None
+    return expect(model.dialect, prompt.options, token_ids, model.vocabulary, asked)
 
 
 def stopping() -> RequestError:

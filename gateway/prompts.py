@@ -4,14 +4,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway import params as checks
+from gateway.chat_checks import check_chat
 from gateway.models import Model
 from gateway.structured import Constraint
 from gateway.text.jobs import Encoded, TooLong
 from gateway.text.pool import TextPool
 from shared.errors import ErrorCode, RequestError
-from shared.messages import ChatMessage
+from shared.messages import ChatMessage, ChatOptions
 
 _UNLIMITED: Final = 2**63 - 1
+_DEFAULTS: Final = ChatOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Tokens:
 @dataclass(frozen=True, slots=True)
 class Chat:
     messages: tuple[ChatMessage, ...]
+    options: ChatOptions = _DEFAULTS
 
 
 Prompt = Text | Tokens | Chat
@@ -87,7 +90,8 @@ class Prompts:
                 f"The model {model.name!r} has no chat template; use /v1/completions instead.",
                 param="messages",
             )
-        return await self._texts.render(model.folder, chat.messages)
+        check_chat(chat.messages, chat.options, model.dialect, model.name)
+        return await self._texts.render(model.folder, chat.messages, chat.options)
 
     async def _encode(
         self, model: Model, text: str, context_length: int, *, add_special_tokens: bool

@@ -22,6 +22,7 @@ from shared.messages import (
     AnyMessage,
     CancelCall,
     ChatMessage,
+    ChatOptions,
     ClientBeat,
     Generate,
     GenerationParams,
@@ -35,6 +36,7 @@ MAX_CALLS: Final = 1024
 MAX_LEAVING: Final = 4 * MAX_CALLS  # calls whose cancel is still to be sent
 BEAT_S: Final = 1.0
 _DEFAULTS: Final = GenerationParams()
+_CHAT_DEFAULTS: Final = ChatOptions()
 
 
 class KottosClient:
@@ -85,6 +87,7 @@ class KottosClient:
         token_ids: Sequence[int] | None = None,
         chat: Sequence[ChatMessage] | None = None,
         params: GenerationParams = _DEFAULTS,
+        chat_options: ChatOptions = _CHAT_DEFAULTS,
     ) -> AsyncGenerator[Piece, None]:
         """Give one of text, token_ids, chat. Leaving the loop cancels the call; the last piece of each
         choice has a finish_reason.
@@ -103,6 +106,7 @@ class KottosClient:
             text=text,
             token_ids=tuple(token_ids) if token_ids is not None else None,
             chat=tuple(chat) if chat is not None else None,
+            chat_options=chat_options,
         )
         call = self._calls[call_id] = Call(1 if params.n is None else params.n)
         try:

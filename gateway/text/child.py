@@ -9,9 +9,11 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import BinaryIO, Final
 
+import msgspec
 from tokenizers import Tokenizer
 
 from gateway.text import grammar_trial
+from gateway.text.chat import render, template_of
 from gateway.text.jobs import (
     HEADER_BYTES,
     Constrain,
@@ -86,10 +88,9 @@ def _constrain(job: Constrain) -> Iterator[Reply]:
 def _perform(job: TextJob, tokenizer) -> Result:  # type: ignore[no-untyped-def]  # transformers is imported late
     try:
         if isinstance(job, Render):
-            chat = [{"role": message.role, "content": message.content} for message in job.messages]
-            return Rendered(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+            return Rendered(render(tokenizer, job.messages, job.options))
         if isinstance(job, Spell):
-            return spell(tokenizer.backend_tokenizer)
+            return msgspec.structs.replace(spell(tokenizer.backend_tokenizer), chat_template=template_of(tokenizer))
         if isinstance(job, Decode):
             return Decoded(tokenizer.backend_tokenizer.decode(list(job.token_ids), skip_special_tokens=False))
         return _encode(job, tokenizer)

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from shared.messages import ChatMessage
+from shared.messages import ChatMessage, ChatOptions
 from shared.structured import GrammarKind
 
 HEADER_BYTES: Final = 4  # big-endian length of what follows
@@ -20,6 +20,7 @@ class _Tagged(msgspec.Struct, frozen=True, array_like=True, tag=True):
 class Render(_Tagged, frozen=True):
     folder: str  # of the model in the catalogue
     messages: tuple[ChatMessage, ...]
+    options: ChatOptions = ChatOptions()
 
 
 class Encode(_Tagged, frozen=True):
@@ -75,6 +76,7 @@ class Spelled(_Tagged, frozen=True):
     ends: bytes  # uint32 each, native: where in `texts` a token ends
     special_ids: tuple[int, ...]
     decoder: str  # JSON, as in tokenizer.json
+    chat_template: str = ""  # that is used with tools, where there are several
 
 
 class Constrained(_Tagged, frozen=True):

@@ -26,7 +26,7 @@ from gateway.text.jobs import (
 )
 from gateway.text.process import ProcessEnded, TextProcess
 from shared.errors import ErrorCode, RequestError
-from shared.messages import ChatMessage
+from shared.messages import ChatMessage, ChatOptions
 from shared.structured import GrammarKind
 
 _log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ _LOAD_TIMEOUT_S: Final = 60.0
 _ENCODE_TIMEOUT_S: Final = 30.0
 _GRAMMAR_TIMEOUT_S: Final = 5.0  # its size and the effort are limited besides
 _RESTART_PAUSE_S: Final = 1.0  # after one that ended by itself
+_DEFAULTS: Final = ChatOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,10 @@ class TextPool:
                 for lane in lanes:
                     lane.cancel()
 
-    async def render(self, folder: Path, messages: tuple[ChatMessage, ...]) -> str:
+    async def render(self, folder: Path, messages: tuple[ChatMessage, ...], options: ChatOptions = _DEFAULTS) -> str:
         """The chat as the model's template writes it, up to where the answer begins. Raises RequestError."""
-        result = await self._perform(Render(str(folder), messages), self._template_timeout_s, "messages")
+        job = Render(str(folder), messages, options)
+        result = await self._perform(job, self._template_timeout_s, "messages")
         assert isinstance(result, Rendered)
         return result.text
 

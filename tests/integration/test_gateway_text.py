@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.text.jobs import Encode, Encoded, Failed, Render, Rendered, TooLong
+from gateway.text.jobs import Encode, Encoded, Failed, Render, Rendered, Spell, Spelled, TooLong
 from gateway.text.pool import TextPool
 from gateway.text.process import ProcessEnded, TextProcess
 from shared.errors import ErrorCode, RequestError
-from shared.messages import ChatMessage
+from shared.messages import ChatMessage, ChatOptions, Tool
 from tests.processes import descendants, watch
-from tests.unit.gateway.tiny_models import BOS_ID, byte_level, write_text_assets
+from tests.unit.gateway.tiny_models import BOS_ID, CHAT_TEMPLATE, byte_level, write_text_assets
 
 SOON_S = 20.0
 
@@ -152,3 +152,29 @@ async def test_a_job_whose_waiter_left_is_skipped(folder: Path) -> None:
     left.cancel()
     async with pool.running(), asyncio.timeout(10):
         assert await pool.render(folder, chat("user", "fox")) == "<bos>user: fox\nassistant:"
+
+
+async def test_tools_and_variables_reach_the_template(process: TextProcess, folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text("{{ tools | tojson }} {{ colour }} {{ add_generation_prompt }}")
+    options = ChatOptions(tools=(Tool("now"),), template_kwargs='{"colour": "red"}', add_generation_prompt=False)
+    result = await process.perform(Render(str(folder), chat("user"), options), SOON_S, SOON_S)
+    parameters = '"parameters": {"type": "object", "properties": {}}'
+    assert result == Rendered(f'[{{"type": "function", "function": {{"name": "now", {parameters}}}}}] red False')
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{% set _ = tools.append(1) %}", "{% set _ = tools[0].update(x=1) %}", "{{ tools.__class__.__mro__ }}"],
+)
+async def test_a_template_changes_no_tool(process: TextProcess, folder: Path, template: str) -> None:
+    (folder / "chat_template.jinja").write_text(template)
+    job = Render(str(folder), chat("user"), ChatOptions(tools=(Tool("now"),)))
+    assert isinstance(await process.perform(job, SOON_S, SOON_S), Failed)
+
+
+async def test_the_template_is_told_with_the_tokens(process: TextProcess, folder: Path) -> None:
+    spelled = await process.perform(Spell(str(folder)), SOON_S, SOON_S)
+    assert isinstance(spelled, Spelled) and spelled.chat_template == CHAT_TEMPLATE
+    write_text_assets(folder / "base", has_chat_template=False)
+    spelled = await process.perform(Spell(str(folder / "base")), SOON_S, SOON_S)
+    assert isinstance(spelled, Spelled) and spelled.chat_template == ""

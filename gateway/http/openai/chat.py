@@ -1,26 +1,20 @@
 """POST /v1/chat/completions: the request."""
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
 from gateway.http.openai.fields import GenerateRequest, supported
+from gateway.http.openai.messages import RequestMessage, chat_message
+from gateway.http.openai.tools import ToolChoice, ToolDefinition, chat_options
 from gateway.params import MAX_LOGPROBS, invalid
 from gateway.pipeline import Call
 from gateway.prompts import Chat
 from shared.ids import ModelName
-from shared.messages import ChatMessage, GenerationParams
+from shared.messages import ChatOptions, GenerationParams
 
-
-class ContentPart(msgspec.Struct, frozen=True):
-    type: str
-    text: str | None = None
-
-
-class RequestMessage(msgspec.Struct, frozen=True):
-    role: str
-    content: str | list[ContentPart] | None = None
+_DEFAULTS: Final = ChatOptions()
 
 
 class ChatRequest(GenerateRequest, frozen=True, kw_only=True):
@@ -28,13 +22,17 @@ class ChatRequest(GenerateRequest, frozen=True, kw_only=True):
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
+    tools: list[ToolDefinition] | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
     # not supported yet, unless they ask for nothing
-    tools: list[msgspec.Raw] | None = None
     functions: list[msgspec.Raw] | None = None
 
     def check_supported(self) -> None:
         super().check_supported()
-        supported("tools", not self.tools)
         supported("functions", not self.functions)
 
     def params(self, max_tokens: int | None) -> GenerationParams:
@@ -50,23 +48,23 @@ class ChatRequest(GenerateRequest, frozen=True, kw_only=True):
         """Raises RequestError."""
         self.check_supported()
         max_tokens = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
-        return Call(call_id, ModelName(self.model), (chat_of(self.messages),), self.params(max_tokens), arrived_at_s)
+        options = chat_options(
+            self.tools,
+            self.tool_choice,
+            self.parallel_tool_calls,
+            self.chat_template_kwargs,
+            self.add_generation_prompt,
+            self.continue_final_message,
+        )
+        chat = chat_of(self.messages, options)
+        return Call(call_id, ModelName(self.model), (chat,), self.params(max_tokens), arrived_at_s)
 
 
 chat_decoder: Final = msgspec.json.Decoder(ChatRequest)
 
 
-def chat_of(messages: list[RequestMessage]) -> Chat:
+def chat_of(messages: list[RequestMessage], options: ChatOptions = _DEFAULTS) -> Chat:
     """Raises RequestError."""
     if not messages:
         raise invalid("messages must not be empty.", "messages")
-    return Chat(tuple(ChatMessage(message.role, _content(message, index)) for index, message in enumerate(messages)))
-
-
-def _content(message: RequestMessage, index: int) -> str:
-    if not isinstance(message.content, list):
-        return message.content or ""
-    for part in message.content:
-        if part.type != "text" or part.text is None:
-            raise invalid("Only content parts of type text are supported.", f"messages[{index}].content")
-    return "\n".join(part.text or "" for part in message.content)
+    return Chat(tuple(chat_message(message, index) for index, message in enumerate(messages)), options)

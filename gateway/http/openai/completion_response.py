@@ -34,8 +34,8 @@ class TextFormat(Head):
     def opening(self, generation: Generation) -> list[bytes]:
         return []
 
-    def chunk(self, delta: Delta, generation: Generation) -> bytes:
-        return self.encode_chunk([self._choice(delta, generation)], generation)
+    def chunks(self, delta: Delta, generation: Generation) -> list[bytes]:
+        return [self.encode_chunk([self._choice(delta, generation)], generation)]
 
     def whole(self, generation: Generation, parts: list[Delta]) -> bytes:
         return self.encode(self.kind, [self._choice(part, generation) for part in parts], usage_of(generation))

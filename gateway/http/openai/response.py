@@ -18,11 +18,16 @@ class PromptTokensDetails(msgspec.Struct, frozen=True):
     cached_tokens: int
 
 
+class CompletionTokensDetails(msgspec.Struct, frozen=True):
+    reasoning_tokens: int
+
+
 class Usage(msgspec.Struct, frozen=True):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails | UnsetType = UNSET  # of a model that reasons
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -44,7 +49,7 @@ class Format(Protocol):
     def shows(self, delta: Delta) -> bool:
         """Whether the delta makes a chunk at all."""
 
-    def chunk(self, delta: Delta, generation: Generation) -> bytes: ...
+    def chunks(self, delta: Delta, generation: Generation) -> list[bytes]: ...
 
     def usage(self, generation: Generation) -> bytes:
         """The last chunk, with stream_options.include_usage."""
@@ -97,4 +102,6 @@ class Head:
 def usage_of(generation: Generation) -> Usage:
     num_prompt, num_output = generation.num_prompt_tokens, generation.num_output_tokens
     cached = PromptTokensDetails(generation.num_cached_tokens)
-    return Usage(num_prompt, num_output, num_prompt + num_output, cached)
+    num_reasoning = generation.num_reasoning_tokens
+    details = CompletionTokensDetails(num_reasoning) if num_reasoning else UNSET
+    return Usage(num_prompt, num_output, num_prompt + num_output, cached, details)

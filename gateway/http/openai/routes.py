@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from gateway.choice import Delta
+from gateway.choice import Delta, merged
 from gateway.http import errors, slo_headers
 from gateway.http.auth import TENANT
 from gateway.http.bodies import parse
@@ -21,7 +21,6 @@ from gateway.pipeline import Call, Generation, Pipeline
 from shared.config import GatewayConfig
 from shared.errors import RequestError
 from shared.ids import new_id
-from shared.messages import TokenLogprobs
 
 
 class GenerateRoutes:
@@ -64,7 +63,7 @@ class GenerateRoutes:
                 if not deltas:
                     await stream.keep_alive(generation.status())
                     continue
-                payloads += [form.chunk(delta, generation) for delta in deltas if form.shows(delta)]
+                payloads += [chunk for delta in deltas if form.shows(delta) for chunk in form.chunks(delta, generation)]
                 if payloads:
                     await stream.send(payloads)
                     generation.written(deltas)
@@ -90,27 +89,13 @@ class GenerateRoutes:
 async def _collect(generation: Generation) -> list[Delta]:
     """All of each choice, in one delta. Its tokens count as written when they are here: whether an answer is streamed
     says nothing about how fast it was made."""
-    texts: list[list[str]] = [[] for _ in generation.choices]
-    token_ids: list[list[int]] = [[] for _ in generation.choices]
-    logprobs: list[list[TokenLogprobs]] = [[] for _ in generation.choices]
+    of_choices: list[list[Delta]] = [[] for _ in generation.choices]
     while not generation.is_done:
         deltas = await generation.next()
         generation.written(deltas)
         for delta in deltas:
-            texts[delta.index].append(delta.text)
-            token_ids[delta.index] += delta.token_ids
-            logprobs[delta.index] += delta.logprobs
-    return [
-        Delta(
-            choice.index,
-            "".join(texts[choice.index]),
-            tuple(token_ids[choice.index]),
-            choice.finish_reason,
-            choice.num_output_tokens,
-            tuple(logprobs[choice.index]),
-        )
-        for choice in generation.choices
-    ]
+            of_choices[delta.index].append(delta)
+    return [merged(deltas) for deltas in of_choices]
 
 
 def _with_headers(call: Call, request: web.Request) -> Call:
