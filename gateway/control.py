@@ -28,12 +28,15 @@ class Control:
     async def add(self, source: ModelSource) -> None:
         """Its path is of this machine, or a hub id."""
         try:
+            check_model(ModelSource(source.name, "any"))
+        except ConfigError as error:
+            raise RequestError(ErrorCode.INVALID_REQUEST, str(error), param="id") from None
+        try:
             check_model(source)
             [model] = await asyncio.to_thread(lambda: described([_as_seen_from_anywhere(source)]))
         except (ConfigError, ModelError) as error:
-            param = "path" if isinstance(error, ModelError) else None
-            raise RequestError(ErrorCode.INVALID_REQUEST, str(error), param=param) from None
-        except (OSError, ValueError, RuntimeError):  # too long, a NUL character, the home of nobody
+            raise RequestError(ErrorCode.INVALID_REQUEST, str(error), param="path") from None
+        except (OSError, ValueError, RuntimeError):  # too long, no text, the home of nobody
             raise RequestError(ErrorCode.INVALID_REQUEST, "path can't be a path.", param="path") from None
         await self._ask(subjects.CONTROL_MODEL, AddModel(model))
 
