@@ -64,9 +64,11 @@ class _Chunk(msgspec.Struct):
 _decoder: Final = msgspec.json.Decoder(_Chunk)
 
 
-def open_session() -> aiohttp.ClientSession:
+def open_session(api_key: str = "") -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None, sock_read=_SILENCE_S)
+        connector=aiohttp.TCPConnector(limit=0),
+        timeout=aiohttp.ClientTimeout(total=None, sock_read=_SILENCE_S),
+        headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
     )
 
 

@@ -20,6 +20,7 @@ BENCHMARKS: Final = (
     "add_model",
     "micro_step",
     "plan",
+    "tenants",
 )
 
 
