@@ -34,6 +34,7 @@ from gateway.models import Models
 from gateway.owner import Owner
 from gateway.pipeline import Pipeline
 from gateway.prompts import Prompts
+from gateway.readers import Readers
 from gateway.tenants.keys import open_keys
 from gateway.tenants.usage import Usages
 from gateway.text.pool import TextPool
@@ -97,6 +98,7 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     pipeline = Pipeline(
         owner, models, prompts, levels, attainment, usages, lines, metrics, settings.max_requests, clock
     )
+    readers = Readers(pipeline.readers, settings.max_unread_tokens)
     bus_front = BusFront(owner_id, bus, pipeline, settings.max_requests, clock)
     status = StatusRoutes(models, levels, attainment, cluster, bus, clock)
     http = server.build(settings, authentication(keys), GenerateRoutes(pipeline, settings, clock), status)
@@ -119,6 +121,7 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
             follower.running(),
             models.running(),
             owner.running(),
+            readers.running(),
             bus_front.running(),
         ):
             await stack.enter_async_context(part)

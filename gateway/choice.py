@@ -110,6 +110,18 @@ class Choice:
         return self._sequence.prompt_logprobs
 
     @property
+    def num_unread(self) -> int:
+        """Tokens that came and were not taken, each once more for every log-probability that comes with it."""
+        if self.finish_reason:
+            return 0
+        num_logprobs = self._sequence.first_submit.sampling.num_logprobs or 0
+        return (len(self._sequence.output) - self.num_output_tokens) * (1 + num_logprobs)
+
+    def abandon(self, error: RequestError) -> None:
+        """Its reader is too far behind: what is unread is forgotten, and the error is what comes next."""
+        self._owner.abandon(self._sequence, self.num_output_tokens, error)
+
+    @property
     def num_cached_tokens(self) -> int:
         """Of the prompt, as its worker said with the first tokens."""
         return self._sequence.num_cached_tokens

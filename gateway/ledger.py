@@ -99,6 +99,13 @@ class Ledger:
             sequence.wake()
         return acts
 
+    def abandon(self, sequence: Sequence, num_read: int, error: RequestError) -> None:
+        """It is cancelled or has ended, and what follows its first `num_read` tokens is not wanted any more."""
+        del sequence.output[num_read:]
+        sequence.logprobs.clear()
+        sequence.ended = error
+        sequence.wake()
+
     def fail(self, request_id: RequestId, attempt: int, error: RequestError) -> None:
         """It could not be submitted."""
         if sequence := self._current(request_id, attempt):

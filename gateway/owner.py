@@ -122,6 +122,11 @@ class Owner:
             task.cancel()  # or the Submit could follow the Cancel
         self._perform(self._ledger.cancel(request_id, self._clock()))
 
+    def abandon(self, sequence: Sequence, num_read: int, error: RequestError) -> None:
+        """Its reader is too far behind: it ends with the error after the first `num_read` tokens."""
+        self.cancel(sequence.first_submit.request_id)
+        self._ledger.abandon(sequence, num_read, error)
+
     def end_all(self, error: RequestError) -> None:
         """Every reader hears the error, every worker and router is told to stop."""
         for task in self._submits.values():

@@ -152,6 +152,10 @@ class Pipeline:
         for call in self._open.values():
             yield from call.in_flight(now_s)
 
+    def readers(self) -> list[Choice]:
+        """Of all open calls."""
+        return [choice for call in self._open.values() for choice in call.choices]
+
     @asynccontextmanager
     async def generate(self, call: Call) -> AsyncIterator[Generation]:
         """Leaving the block ends the call: what still runs is cancelled. Raises RequestError."""

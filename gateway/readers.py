@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Final, Protocol, TypeVar
 
@@ -43,8 +43,8 @@ def furthest_behind(readers: Collection[R], max_unread: int) -> list[R]:
 class Readers:
     """Looks after those of all open calls."""
 
-    def __init__(self, readers: Collection[Reader], max_unread: int) -> None:
-        self._readers = readers
+    def __init__(self, all_readers: Callable[[], Collection[Reader]], max_unread: int) -> None:
+        self._all_readers = all_readers
         self._max_unread = max_unread
 
     @asynccontextmanager
@@ -63,7 +63,7 @@ class Readers:
 
     def look(self) -> None:
         """Ends who is furthest behind as long as all together are beyond the bound."""
-        ended = furthest_behind(self._readers, self._max_unread)
+        ended = furthest_behind(self._all_readers(), self._max_unread)
         for reader in ended:
             reader.abandon(_BEHIND)
         if ended:

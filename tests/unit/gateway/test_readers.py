@@ -19,13 +19,13 @@ class Behind:
 
 def test_within_the_bound_nobody_is_ended() -> None:
     readers = [Behind(40), Behind(60), Behind(0)]
-    Readers(readers, max_unread=100).look()
+    Readers(lambda: readers, max_unread=100).look()
     assert [reader.errors for reader in readers] == [[], [], []]
 
 
 def test_beyond_it_who_left_most_unread_is_told_and_no_more_than_that() -> None:
     readers = [Behind(40), Behind(70), Behind(0), Behind(20)]
-    Readers(readers, max_unread=100).look()
+    Readers(lambda: readers, max_unread=100).look()
     assert [[error.code for error in reader.errors] for reader in readers] == [[], [ErrorCode.CLIENT_TOO_SLOW], [], []]
 
 
