@@ -118,7 +118,7 @@ async def test_a_model_is_added_and_removed(admin: Admin, tmp_path: Path) -> Non
 async def test_a_bad_addition_is_refused_and_changes_nothing(admin: Admin) -> None:
     bodies: list[tuple[object, str | None]] = [
         ({"id": "new", "path": "/no/where"}, "path"),
-        ({"id": "new", "path": "a\0b"}, None),
+        ({"id": "new", "path": "a\0b"}, "path"),
         ({"id": "new", "path": "x" * 5000}, "path"),
         ({"id": "new", "path": "~nobody-of-this-name/x"}, "path"),
         ({"id": "a=b", "path": "/tmp"}, "id"),
