@@ -1,20 +1,19 @@
 """What a chat may ask of its model's template, checked before a text process gets it."""
 
 import re
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from gateway.dialect import Dialect
 from gateway.params import invalid
-from shared.errors import RequestError
 from shared.messages import ChatMessage, ChatOptions
 
 MAX_TOOLS: Final = 128  # as OpenAI's
 MAX_TOOL_BYTES: Final = 256 << 10  # of all tools together
 MAX_KWARGS_BYTES: Final = 16 << 10
-MAX_DEPTH: Final = 64  # of a schema, of arguments, of a template's variables
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # as OpenAI's
+_object_decoder: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def check_chat(messages: tuple[ChatMessage, ...], options: ChatOptions, dialect: Dialect, model: str) -> None:
@@ -61,23 +60,8 @@ def _check_choice(options: ChatOptions) -> None:
 
 
 def _object(text: str, param: str) -> None:
-    """Raises RequestError for what is not the text of a JSON object, or is nested too deeply."""
+    """Raises RequestError for what is not the text of a JSON object. Builds no values: texts may be large."""
     try:
-        value = msgspec.json.decode(text, type=dict[str, Any])
+        _object_decoder.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise _no_object(param, error) from None
-    if _depth(value) > MAX_DEPTH:
-        raise invalid(f"{param} may be nested at most {MAX_DEPTH} levels deep.", param)
-
-
-def _no_object(param: str, error: Exception) -> RequestError:
-    return invalid(f"{param} must be a JSON object: {str(error)[:200]}", param)
-
-
-def _depth(value: Any) -> int:
-    """Of lists and objects within each other; counting ends above MAX_DEPTH."""
-    level, depth = [value], 0
-    while depth <= MAX_DEPTH and (level := [each for each in level if isinstance(each, dict | list)]):
-        depth += 1
-        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
-    return depth
+        raise invalid(f"{param} must be a JSON object: {str(error)[:200]}", param) from None

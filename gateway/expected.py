@@ -13,6 +13,7 @@ from gateway.dialect import Dialect
 from gateway.params import invalid
 from gateway.reasoning import ReasoningSplitter
 from gateway.structured import MAX_BYTES, Constraint
+from gateway.tools.formats import ToolFormat
 from gateway.tools.grammar import required_calls
 from gateway.tools.parser import ToolCallParser
 from gateway.vocabulary import Vocabulary
@@ -72,12 +73,18 @@ def _rules(
     """Of `answer`, and the parameter that they are for; none where a grammar of our own is not needed or possible."""
     form = dialect.tools if _offers_tools(options) else None
     if form is not None and options.tool_choice in ("required", "named"):
-        return ["answer: calls", *required_calls(form, options, vocabulary)], "tools"
+        return ["answer: calls", *_calls(form, options, vocabulary)], "tools"
     if asked is None or asked.kind not in ("json", "choice"):
         return [], ""
     if form is not None and form.style != "bare":  # else a call could not be told from what was asked for
-        return ["answer: calls | content", _content(asked), *required_calls(form, options, vocabulary)], asked.param
+        return ["answer: calls | content", _content(asked), *_calls(form, options, vocabulary)], asked.param
     return (["answer: content", _content(asked)] if dialect.reasoning is not None else []), asked.param
+
+
+def _calls(form: ToolFormat, options: ChatOptions, vocabulary: Vocabulary) -> list[str]:
+    if sum(len(tool.parameters) for tool in options.tools) > MAX_BYTES:  # before anything is made of it
+        raise invalid(f"Tools that a grammar is made of may have at most {MAX_BYTES} bytes together.", "tools")
+    return required_calls(form, options, vocabulary)
 
 
 def _content(asked: Constraint) -> str:
