@@ -148,6 +148,12 @@ class FairLine(Generic[T]):
         return self._merged(of_tenant)
 
     @property
+    def first(self) -> T:
+        """Of the fair order. There is one."""
+        self._settle()
+        return self._waiting[self._ranks[0][3]].line.first
+
+    @property
     def earliest(self) -> T:
         """The first by key alone. There is one."""
         return self._all.first

@@ -28,7 +28,7 @@ class Look:
 
     def first_waiting(self, among: Container[RequestId]) -> SequenceView | None:
         """The earliest of these that is first in its model's line."""
-        firsts = (next(iter(model.waiting)) for model in self.models.values() if model.waiting)
+        firsts = (model.waiting.first for model in self.models.values() if model.waiting)
         return min((sequence for sequence in firsts if sequence.request_id in among), key=order_key, default=None)
 
 

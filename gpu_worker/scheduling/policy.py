@@ -94,6 +94,10 @@ class LineView(Protocol):
         """In fair order between tenants, each one's as `of_tenant` orders them."""
 
     @property
+    def first(self) -> SequenceView:
+        """In fair order. There is one."""
+
+    @property
     def earliest(self) -> SequenceView:
         """By `order_key`, whoever's it is. There is one."""
 

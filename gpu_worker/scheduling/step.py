@@ -46,7 +46,7 @@ def unbarred_admission(view: WorkerView) -> Admission:
 
 def admission(view: WorkerView) -> Admission:
     unbarred = unbarred_admission(view)
-    firsts = ((model, next(iter(model.waiting))) for model in view.models if model.waiting)
+    firsts = ((model, model.waiting.first) for model in view.models if model.waiting)
     roomless = (order_key(model.waiting.earliest) for model, first in firsts if not _has_room(first, model, unbarred))
     barrier = min(roomless, default=unbarred.barrier)
     reserved_for = None
@@ -79,10 +79,11 @@ def has_something_to_run(model: ModelView, rules: Admission) -> bool:
     """Wherever its weights are."""
     if any(sequence.is_ready for sequence in model.running):
         return True
-    first = next(iter(model.waiting), None)
-    if first is None or order_key(model.waiting.earliest) >= rules.barrier:
+    if not model.waiting or order_key(model.waiting.earliest) >= rules.barrier:
         return False
-    return _has_room(first, model, rules, num_reserved_blocks=sum(map(rules.num_new_blocks, model.running)))
+    return _has_room(
+        model.waiting.first, model, rules, num_reserved_blocks=sum(map(rules.num_new_blocks, model.running))
+    )
 
 
 def fill_step(

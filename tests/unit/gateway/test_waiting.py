@@ -43,7 +43,7 @@ def refused(desk: Desk, tenant: str = "a", **about: object) -> RequestError:
 
 def position(call: WaitingCall) -> int | None:
     standing = call.standing()
-    return standing and standing.position
+    return None if standing is None else standing.position
 
 
 # --- places -------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def moving(num_waiting: int) -> Desk:
 def test_the_expected_wait_is_the_position_over_the_rate() -> None:
     desk = moving(9)
     standing = desk.enter().standing()
-    assert standing == Standing(10, pytest.approx(10.0))
+    assert standing is not None and (standing.position, standing.wait_s) == (10, pytest.approx(10.0))
     assert str(standing) == "queue position 10, about 10 s"
     assert str(Standing(1, None)) == "queue position 1" and str(Standing(1, 0.2)) == "queue position 1, about 1 s"
 

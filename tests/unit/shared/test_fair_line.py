@@ -259,6 +259,7 @@ class FairLineMachine(RuleBasedStateMachine):
     @rule()
     def serve(self) -> None:
         if self.items:
+            assert self.line.first is next(iter(self.line))
             first = min(
                 self.items, key=lambda item: (item.priority, self.line.counter(item.tenant), item.place, item.name)
             )
