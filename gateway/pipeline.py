@@ -23,6 +23,7 @@ from gateway.tenants.usage import Claim, Usages
 from gateway.time_limit import TimeLimit
 from gateway.vocabulary import Vocabulary
 from gateway.waiting import LineName, WaitingCall, WaitingLines
+from gateway.wake import Wake
 from shared.errors import ErrorCode, RequestError
 from shared.ids import ModelName, RequestId
 from shared.levels import Levels
@@ -47,7 +48,7 @@ class Generation:
         call: Call,
         choices: list[Choice],
         vocabulary: Vocabulary,
-        wake: asyncio.Event,
+        wake: Wake,
         waiting: WaitingCall,
         limit: TimeLimit,
     ) -> None:
@@ -89,18 +90,13 @@ class Generation:
         """What is new, at most one delta per choice; empty after `timeout_s`. Raises RequestError if one failed, or the
         call's own limit has passed."""
         self._limit.check()
-        try:
-            async with asyncio.timeout(self._limit.at_most_s(timeout_s)):
-                while True:
-                    self._wake.clear()
-                    if deltas := [delta for choice in self.choices if (delta := choice.take())]:
-                        for delta in deltas:
-                            self._waiting.started(delta.index)
-                        return deltas
-                    await self._wake.wait()
-        except TimeoutError:
-            self._limit.check()
-            return []
+        while not (deltas := [delta for choice in self.choices if (delta := choice.take())]):
+            if not await self._wake.wait(self._limit.at_most_s(timeout_s)):
+                self._limit.check()
+                return []
+        for delta in deltas:
+            self._waiting.started(delta.index)
+        return deltas
 
     def status(self) -> str:
         """Of what is waited for, in words."""
@@ -261,7 +257,7 @@ class Pipeline:
         of_model = self._levels[call.model]
         priority = call.tenant.urgency(call.params.priority, of_model.priority)
         level = replace(checks.service_level(call.params, of_model), priority=priority)
-        wake = asyncio.Event()
+        wake = Wake(asyncio.get_running_loop())
         for index, (prompt, token_ids, sampling) in enumerate(wanted):
             # A chat's answer is a text of its own; a completion goes on where its prompt ends.
             context = () if isinstance(prompt, Chat) else token_ids[-NUM_CONTEXT_TOKENS:]

@@ -114,7 +114,7 @@ async def carry(stack: Stack, num_streams: int, rate: float, seconds: float) -> 
         stream_kib = (pss_kib(stack.gateway_pid) - before_kib) / num_streams
         report = await running.report()
     if broken := [read for read in report.streams if not read.is_whole or len(read.token_at_s) != num_tokens]:
-        raise RuntimeError(f"{len(broken)} of {num_streams} streams did not end whole")
+        raise RuntimeError(f"{len(broken)} of {num_streams} streams did not end whole: {broken[0].refusal}")
     from_s = max(read.token_at_s[0] for read in report.streams)
     to_s = min(read.token_at_s[-1] for read in report.streams)
     if to_s - from_s < seconds / 2:

@@ -18,6 +18,7 @@ import uvloop
 _SPARE_DESCRIPTORS: Final = 64
 _MAX_CONNECTING: Final = 100  # at a time
 _CONNECT_TIMEOUT_S: Final = 60.0
+_MAX_REFUSAL_BYTES: Final = 300
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
@@ -40,6 +41,7 @@ class Read(msgspec.Struct, frozen=True):
     token_at_s: list[float]
     num_events: int  # with tokens
     is_whole: bool
+    refusal: str  # the beginning of an answer that is no stream, or an error event; empty: none
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -60,6 +62,8 @@ class StreamReader(asyncio.Protocol):
         self._call_id = ""
         self._started_at_s = 0.0
         self._is_whole = False
+        self._refusal = ""
+        self._started = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -69,6 +73,9 @@ class StreamReader(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         now_s = time.monotonic()
         data = self._rest + data
+        if not self._started and not data.startswith(b"HTTP/1.1 200 "):
+            self._refuse(data)
+        self._started = True
         end = data.rfind(b"\n\n") + 2 if b"\n\n" in data else 0
         events, self._rest = data[:end], data[end:]
         if num := events.count(self._job.token):
@@ -76,15 +83,23 @@ class StreamReader(asyncio.Protocol):
             self._num_events += events.count(b"data: {")
             if not self._call_id:
                 self._call_id = events.partition(b'"id":"')[2].partition(b'"')[0].decode()
-        if b"[DONE]" in events:
-            self._is_whole = b'"error"' not in events
+        if b'{"error":' in events:
+            self._refuse(events)
+        elif b"[DONE]" in events:
+            self._is_whole = True
             self._transport.close()
+
+    def _refuse(self, data: bytes) -> None:
+        self._refusal = data[-_MAX_REFUSAL_BYTES:].decode(errors="replace")
+        self._transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._on_end()
 
     def read(self) -> Read:
-        return Read(self._call_id, self._started_at_s, self._token_at_s, self._num_events, self._is_whole)
+        return Read(
+            self._call_id, self._started_at_s, self._token_at_s, self._num_events, self._is_whole, self._refusal
+        )
 
 
 class IdleConnection(asyncio.Protocol):

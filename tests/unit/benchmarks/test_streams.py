@@ -4,6 +4,7 @@ JOB = Job("host", 1, 1, b"GET", b" the", True, "report")
 EVENT = b'data: {"id":"cmpl-1","choices":[{"text":" the"}]}\n\n'
 JOINED = b'data: {"id":"cmpl-1","choices":[{"text":" the the"}]}\n\n'
 DONE = b"data: [DONE]\n\n"
+HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 
 
 class Transport:
@@ -30,8 +31,8 @@ def read(*pieces: bytes) -> tuple[Read, Transport]:
 
 
 def test_tokens_count_once_wherever_the_bytes_are_cut() -> None:
-    data = b"HTTP/1.1 200 OK\r\n\r\n" + EVENT + JOINED + EVENT + DONE
-    for cut in range(len(data)):
+    data = HEAD + EVENT + JOINED + EVENT + DONE
+    for cut in range(len(HEAD), len(data)):
         seen, transport = read(data[:cut], data[cut:])
         assert (len(seen.token_at_s), seen.num_events, seen.call_id) == (4, 3, "cmpl-1")
         assert seen.is_whole and transport.is_closed
@@ -39,7 +40,12 @@ def test_tokens_count_once_wherever_the_bytes_are_cut() -> None:
 
 
 def test_a_stream_that_is_not_whole() -> None:
-    seen, transport = read(EVENT)
+    seen, transport = read(HEAD + EVENT)
     assert not seen.is_whole and not transport.is_closed
-    seen, _ = read(EVENT, b'data: {"error":{"message":"no"}}\n\n' + DONE)
-    assert not seen.is_whole
+    seen, _ = read(HEAD + EVENT, b'data: {"error":{"message":"no"}}\n\n' + DONE)
+    assert not seen.is_whole and "no" in seen.refusal
+
+
+def test_an_answer_that_is_no_stream() -> None:
+    seen, transport = read(b'HTTP/1.1 429 Too Many Requests\r\n\r\n{"error":{}}')
+    assert "429" in seen.refusal and transport.is_closed
