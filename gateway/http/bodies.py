@@ -1,7 +1,8 @@
 """JSON bodies: requests' decoded or refused, responses' encoded."""
 
 import re
-from typing import Final, TypeVar
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -27,6 +28,14 @@ def parse(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise invalid("The body is nested too deeply.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise invalid(f"The body is not valid JSON: {error}"[:_MAX_MESSAGE_CHARS]) from None
+
+
+def json_text(value: Mapping[str, Any], param: str) -> str:
+    """What was decoded, as text again. Raises RequestError."""
+    try:
+        return msgspec.json.encode(value).decode()
+    except (RecursionError, OverflowError):
+        raise invalid(f"{param} is nested too deeply or has numbers that are too large.", param) from None
 
 
 def json_response(body: msgspec.Struct, status: int = 200) -> web.Response:

@@ -1,16 +1,20 @@
 """POST /tokenize and /detokenize, GET /version: vLLM's, for clients that count tokens themselves."""
 
 import importlib.metadata
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
+from gateway.http.auth import TENANT
 from gateway.http.bodies import json_response, parse
-from gateway.http.openai.chat import RequestMessage, chat_of
-from gateway.models import Models
+from gateway.http.openai.chat import chat_of
+from gateway.http.openai.messages import RequestMessage
+from gateway.http.openai.tools import ToolDefinition, chat_options
+from gateway.models import Model, Models
 from gateway.params import invalid
-from gateway.prompts import Prompts, Text
+from gateway.prompts import Chat, Prompts, Text
+from shared.errors import ErrorCode, RequestError
 from shared.ids import ModelName
 
 
@@ -22,6 +26,25 @@ class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True):
     messages: list[RequestMessage] | None = None
     add_special_tokens: bool | None = None  # default: to a prompt; the template writes those of messages
     return_token_strs: bool | None = None
+    # of messages, as in a chat
+    tools: list[ToolDefinition] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+
+    def text_or_chat(self) -> Text | Chat:
+        """Raises RequestError."""
+        if (self.prompt is None) == (self.messages is None):
+            raise invalid("Exactly one of prompt and messages must be given.", "prompt")
+        if self.messages is None:
+            return Text(self.prompt or "")
+        options = chat_options(
+            self.tools,
+            chat_template_kwargs=self.chat_template_kwargs,
+            add_generation_prompt=self.add_generation_prompt,
+            continue_final_message=self.continue_final_message,
+        )
+        return chat_of(self.messages, options)
 
 
 class TokenizeResponse(msgspec.Struct, frozen=True):
@@ -65,11 +88,9 @@ class TokenizeRoutes:
 
     async def tokenize(self, request: web.Request) -> web.Response:
         asked = parse(await request.read(), tokenize_decoder)
-        if (asked.prompt is None) == (asked.messages is None):
-            raise invalid("Exactly one of prompt and messages must be given.", "prompt")
-        prompt = chat_of(asked.messages) if asked.messages is not None else Text(asked.prompt or "")
+        prompt = asked.text_or_chat()
         is_text = isinstance(prompt, Text)
-        model = self._models.get(ModelName(asked.model))
+        model = usable_model(self._models, asked.model, request)
         encoded = await self._prompts.tokenize(
             model,
             prompt,
@@ -87,8 +108,15 @@ class TokenizeRoutes:
 
     async def detokenize(self, request: web.Request) -> web.Response:
         asked = parse(await request.read(), detokenize_decoder)
-        model = self._models.get(ModelName(asked.model))
+        model = usable_model(self._models, asked.model, request)
         return json_response(DetokenizeResponse(await self._prompts.detokenize(model, asked.tokens)))
 
     async def version(self, request: web.Request) -> web.Response:
         return json_response(self._version)
+
+
+def usable_model(models: Models, name: str, request: web.Request) -> Model:
+    """Raises RequestError."""
+    if not request[TENANT].may_use(name):
+        raise RequestError(ErrorCode.PERMISSION_DENIED, f"This API key may not use the model {name!r}.", param="model")
+    return models.get(ModelName(name))
