@@ -33,7 +33,7 @@ def _several(form: ToolFormat, is_single: bool, vocabulary: Vocabulary) -> Itera
             yield f'pair: {opening} "\\n" call "\\n" {closing}'
         case "list":
             more = "" if is_single else '(", " call)*'
-            yield f'calls: {opening} "[" call {more} "]" {closing}'
+            yield f'calls: {opening} " "? "[" call {more} "]" {closing}'  # Mistral's older models write the space
         case "heads":
             yield f"calls: {opening} call" if is_single else f"calls: ({opening} call)+"
         case "bare":

@@ -140,6 +140,11 @@ def test_required_calls_are_in_the_models_format(form: ToolFormat, tmp_path_fact
         assert not matches(expected(form, options=one), two, tmp_path_factory)
 
 
+def test_a_list_of_calls_may_stand_apart_from_its_marker(tmp_path_factory: pytest.TempPathFactory) -> None:
+    text = CALLS[MISTRAL][0].replace("[TOOL_CALLS][", "[TOOL_CALLS] [") % PARIS
+    assert matches(expected(MISTRAL, options=REQUIRED), text, tmp_path_factory)
+
+
 @pytest.mark.parametrize(
     ("prompt", "right", "wrong"),
     [
