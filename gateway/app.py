@@ -21,6 +21,7 @@ from gateway.fleet_news import FleetNews
 from gateway.http import server
 from gateway.http.admin.fleet import FleetRoutes
 from gateway.http.admin.models import AdminModelRoutes
+from gateway.http.anthropic.routes import MessagesRoutes
 from gateway.http.auth import authentication
 from gateway.http.connections import Connections
 from gateway.http.metrics import MetricsRoutes
@@ -103,6 +104,7 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     status = StatusRoutes(models, levels, attainment, cluster, bus, clock)
     http = server.build(settings, authentication(keys), GenerateRoutes(pipeline, settings, clock), status)
     TokenizeRoutes(models, prompts).add_to(http)
+    MessagesRoutes(pipeline, models, prompts, settings, clock).add_to(http)
     MetricsRoutes(registry, metrics, cluster).add_to(http)
     control = Control(bus, follower.hear)
     AdminModelRoutes(control, models, levels, cluster).add_to(http)
