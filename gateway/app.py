@@ -27,6 +27,7 @@ from gateway.http.connections import Connections
 from gateway.http.metrics import MetricsRoutes
 from gateway.http.openai.routes import GenerateRoutes
 from gateway.http.rate_limits import rate_limit_headers
+from gateway.http.responses_api.routes import ResponsesRoutes
 from gateway.http.status import StatusRoutes
 from gateway.http.tokenize import TokenizeRoutes
 from gateway.ledger import Ledger
@@ -104,6 +105,7 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     status = StatusRoutes(models, levels, attainment, cluster, bus, clock)
     http = server.build(settings, authentication(keys), GenerateRoutes(pipeline, settings, clock), status)
     TokenizeRoutes(models, prompts).add_to(http)
+    ResponsesRoutes(pipeline, settings, clock).add_to(http)
     MessagesRoutes(pipeline, models, prompts, settings, clock).add_to(http)
     MetricsRoutes(registry, metrics, cluster).add_to(http)
     control = Control(bus, follower.hear)

@@ -1,0 +1,1 @@
+"""OpenAI's Responses API, without state: requests, responses, events, routes."""
