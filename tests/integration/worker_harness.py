@@ -149,13 +149,15 @@ class Harness:
         output: Sequence[int] = (),
         attempt: int = 0,
         request_id: str | None = None,
+        tenant: str = "",
         **sampling: object,
     ) -> RequestId:
         self._num_assigned += 1
         request_id = RequestId(request_id or f"request-{self._num_assigned}")
         self.streams[request_id] = Stream()
         settings = Sampling(**{"max_tokens": num_tokens, "seed": 0, "temperature": 0.0, **sampling})  # type: ignore[arg-type]
-        message = Submit(request_id, attempt, OWNER, ModelName(model), tuple(prompt), settings, tuple(output))
+        known = tuple(prompt), settings, tuple(output)
+        message = Submit(request_id, attempt, OWNER, ModelName(model), *known, tenant=tenant)
         await self.bus.publish(subjects.worker(WORKER), Assign(message, ROUTER, self._num_assigned))
         return request_id
 
