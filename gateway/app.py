@@ -25,6 +25,7 @@ from gateway.http.anthropic.routes import MessagesRoutes
 from gateway.http.auth import authentication
 from gateway.http.connections import Connections
 from gateway.http.metrics import MetricsRoutes
+from gateway.http.openai.embeddings import EmbeddingsRoutes
 from gateway.http.openai.routes import GenerateRoutes
 from gateway.http.rate_limits import rate_limit_headers
 from gateway.http.responses_api.routes import ResponsesRoutes
@@ -105,6 +106,7 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     status = StatusRoutes(models, levels, attainment, cluster, bus, clock)
     http = server.build(settings, authentication(keys), GenerateRoutes(pipeline, settings, clock), status)
     TokenizeRoutes(models, prompts).add_to(http)
+    EmbeddingsRoutes(models).add_to(http)
     ResponsesRoutes(pipeline, settings, clock).add_to(http)
     MessagesRoutes(pipeline, models, prompts, settings, clock).add_to(http)
     MetricsRoutes(registry, metrics, cluster).add_to(http)

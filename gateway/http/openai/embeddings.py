@@ -1,0 +1,36 @@
+"""POST /v1/embeddings: refused, so that clients hear why."""
+
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from gateway.http.bodies import parse
+from gateway.http.tokenize import usable_model
+from gateway.models import Models
+from gateway.params import invalid
+
+
+class EmbeddingsRequest(msgspec.Struct, frozen=True, kw_only=True):
+    model: str
+    input: str | list[str | int | list[int]]
+
+
+embeddings_decoder: Final = msgspec.json.Decoder(EmbeddingsRequest)
+
+
+class EmbeddingsRoutes:
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    def add_to(self, app: web.Application) -> None:
+        app.add_routes([web.post("/v1/embeddings", self.create)])
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        asked = parse(await request.read(), embeddings_decoder)
+        usable_model(self._models, asked.model, request)
+        raise invalid(
+            f"The model {asked.model!r} generates text: it was not trained to embed, and no other kind of model is "
+            "served here.",
+            "model",
+        )
