@@ -13,6 +13,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
 from typing import Final, NamedTuple
 
+from aiohttp import web
+
 from gateway.attainment import Attainment
 from gateway.bus_front import BusFront
 from gateway.cluster import Cluster
@@ -24,6 +26,7 @@ from gateway.http.admin.models import AdminModelRoutes
 from gateway.http.anthropic.routes import MessagesRoutes
 from gateway.http.auth import authentication
 from gateway.http.connections import Connections
+from gateway.http.description import DescriptionRoutes
 from gateway.http.metrics import MetricsRoutes
 from gateway.http.openai.embeddings import EmbeddingsRoutes
 from gateway.http.openai.routes import GenerateRoutes
@@ -64,6 +67,7 @@ class Gateway(NamedTuple):
     port: int
     pipeline: Pipeline
     connections: Connections
+    http: web.Application
 
 
 @asynccontextmanager
@@ -109,6 +113,7 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     EmbeddingsRoutes(models).add_to(http)
     ResponsesRoutes(pipeline, settings, clock).add_to(http)
     MessagesRoutes(pipeline, models, prompts, settings, clock).add_to(http)
+    DescriptionRoutes().add_to(http)
     MetricsRoutes(registry, metrics, cluster).add_to(http)
     control = Control(bus, follower.hear)
     AdminModelRoutes(control, models, levels, cluster).add_to(http)
@@ -134,4 +139,4 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
         connections = await stack.enter_async_context(server.serving(settings, http, bound, SHUTDOWN_GRACE_S))
         stack.push_async_callback(pipeline.drain, SHUTDOWN_GRACE_S)
         host, port = bound.getsockname()[:2]
-        yield Gateway(owner_id, host, port, pipeline, connections)
+        yield Gateway(owner_id, host, port, pipeline, connections, http)

@@ -1,7 +1,7 @@
 """What the bodies of both routes' responses have in common."""
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -10,6 +10,7 @@ from gateway.choice import Delta
 from gateway.http.openai.fields import GenerateRequest
 from gateway.pipeline import Generation
 
+C = TypeVar("C", bound=msgspec.Struct)  # a choice
 TokenIds = tuple[int, ...] | UnsetType  # only with return_token_ids
 _encoder: Final = msgspec.json.Encoder()
 
@@ -30,12 +31,12 @@ class Usage(msgspec.Struct, frozen=True):
     completion_tokens_details: CompletionTokensDetails | UnsetType = UNSET  # of a model that reasons
 
 
-class Response(msgspec.Struct, frozen=True):
+class Response(msgspec.Struct, Generic[C], frozen=True):
     id: str
     object: str
     created: int
     model: str
-    choices: Sequence[msgspec.Struct]
+    choices: Sequence[C]
     usage: Usage | UnsetType | None = UNSET
     prompt_token_ids: TokenIds = UNSET  # of a chat; a completion has them in its choices
 
