@@ -246,7 +246,13 @@ async def run(options: argparse.Namespace) -> None:
     tokenizer = Tokenizer.from_file(str(Path(source.path) / "tokenizer.json"))
     [token_id] = tokenizer.encode(_WORD, add_special_tokens=False).ids
     most = 2 * max(options.idle, options.streams)
-    settings = GatewayConfig(max_requests=most, max_connections=most, idle_timeout_s=3600.0)
+    settings = GatewayConfig(
+        max_requests=most,
+        max_waiting_of_model=most,
+        max_waiting_of_tenant=most,
+        max_connections=most,
+        idle_timeout_s=3600.0,
+    )
     gateway_core, other_cores = cores()
     os.sched_setaffinity(0, other_cores)  # what is started from here on inherits it
 
