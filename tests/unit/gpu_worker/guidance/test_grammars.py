@@ -6,16 +6,19 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from llguidance import LLExecutor
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask_par
 from tokenizers import Tokenizer
 
+from gateway.structured import one_line
 from gpu_worker.guidance.grammars import Grammars
 from gpu_worker.guidance.guide import Guide
 from shared.errors import GrammarError
 from shared.grammar import to_grammar
+from tests.schemas import make_schema
 from tests.unit.gateway.tiny_models import byte_fallback, byte_level
 
 SCHEMA = {
@@ -102,6 +105,17 @@ def test_whatever_is_drawn_the_text_matches(model: Model, kind: str, ends: bool)
             assert MATCHES[kind](model.text(output)), model.text(output)
             num_whole += 1
     assert num_whole > (20 if ends or kind != "regex" else -1)  # without an end token its digits have no end
+
+
+def test_outputs_of_many_schemas_are_valid(model: Model) -> None:
+    num_whole = 0
+    for seed in range(100):
+        schema = make_schema(seed)
+        guide = model.grammars.guide(to_grammar("json", json.dumps(one_line(schema))), ())
+        if (output := walk(model, guide, random.Random(seed), ends=True)) is not None:
+            jsonschema.validate(json.loads(model.text(output)), schema, format_checker=jsonschema.FormatChecker())
+            num_whole += 1
+    assert num_whole > 90  # a number may be written with very many digits
 
 
 def test_a_guide_goes_on_where_the_output_leaves_off(model: Model) -> None:
