@@ -3,10 +3,9 @@
 from functools import partial
 from typing import Final
 
-from gateway.vocabulary import Vocabulary
+from gateway.vocabulary import REPLACEMENT, Vocabulary
 
 NUM_CONTEXT_TOKENS: Final = 8  # of a completion's prompt: enough for decoders that treat a text's beginning specially
-_REPLACEMENT: Final = "\ufffd"
 # Skipped tokens and broken UTF-8 yield no text, and each step decodes all that yielded none: quadratic without a limit.
 _MAX_SILENT_TOKENS: Final = 64
 
@@ -17,8 +16,9 @@ class Detokenizer:
     def __init__(
         self, vocabulary: Vocabulary, context: tuple[int, ...] = (), shown_ids: frozenset[int] = frozenset()
     ) -> None:
+        self._plain = vocabulary.plain
         self._decode = partial(vocabulary.decode, shown_ids=shown_ids)
-        if self._decode(context).endswith(_REPLACEMENT):
+        if self._decode(context).endswith(REPLACEMENT):
             context = ()  # it ends inside a character, so it has no text of its own to take off
         self._recent = list(context)  # what the newest text came from
         self._known = self._decode(self._recent)
@@ -31,11 +31,14 @@ class Detokenizer:
 
     def feed(self, token_id: int) -> str:
         """The text that this token completes; empty while a character is incomplete."""
+        if not self._silent and (plain := self._plain(token_id)):
+            self._recent, self._known = [token_id], plain
+            return plain
         self._silent.append(token_id)
         if len(self._silent) > _MAX_SILENT_TOKENS:
             return self._restart()
         text = self._decode(self._recent + self._silent)
-        if len(text) <= len(self._known) or text.endswith(_REPLACEMENT):
+        if len(text) <= len(self._known) or text.endswith(REPLACEMENT):
             return ""
         if not text.startswith(self._known):
             return self._restart()

@@ -27,6 +27,7 @@ class TokenBytes:
     def __init__(self, decoder: str, decode: Callable[[list[str]], str]) -> None:
         """decoder: JSON, as in tokenizer.json; decode: what it does with tokens as they are written there."""
         kinds = set(_kinds(msgspec.json.decode(decoder)))
+        self.are_joined = kinds == {"ByteLevel"}  # a text is the bytes of its tokens, one after the other
         self._is_byte_level = "ByteLevel" in kinds
         self._has_single_bytes = "ByteFallback" in kinds
         self._decode = decode

@@ -20,6 +20,9 @@ _NO_TABLES: Final = (
 )
 
 
+REPLACEMENT: Final = "\ufffd"  # what decoders make of bytes that are no character
+
+
 class Vocabulary:
     def __init__(self, spelled: Spelled) -> None:
         """Raises ValueError for a decoder that the library does not know."""
@@ -27,6 +30,7 @@ class Vocabulary:
         self._ends = memoryview(spelled.ends).cast("I")
         self._special_ids = frozenset(spelled.special_ids)
         self._ids: dict[str, int | None] = {}  # of the few texts that were asked for
+        self._plain: dict[int, str] = {}  # texts of those that were asked for; empty where they have none by themselves
         try:
             self._decoder = Tokenizer.from_str(_NO_TABLES % spelled.decoder).decoder
         except Exception as error:  # the library has no class of its own for it
@@ -38,6 +42,13 @@ class Vocabulary:
         special = self._special_ids
         kept = [i for i in token_ids if i not in special or i in shown_ids]
         return self._text_of([token for i in kept if (token := self._token(i))])
+
+    def plain(self, token_id: int) -> str:
+        """What the token adds to any text that ends with a whole character; empty where that depends on the text."""
+        if (text := self._plain.get(token_id)) is None:
+            text = self.decode([token_id]) if self._bytes.are_joined else ""
+            self._plain[token_id] = text = "" if REPLACEMENT in text else text
+        return text
 
     def id_of(self, token: str) -> int | None:
         """Of the token that is written so; None: there is none. For the few texts that mean something by themselves."""

@@ -20,6 +20,23 @@ def test_deltas_add_up_to_the_full_decode_of_any_tokens(token_ids: list[int]) ->
     assert "".join(stream(byte_level(), token_ids)) == byte_level().decode(token_ids)
 
 
+@given(BYTE_LEVEL_IDS)
+def test_a_token_that_is_plain_adds_its_text_to_any_whole_text(token_ids: list[int]) -> None:
+    known = vocabulary(byte_level())
+    before = known.decode(token_ids)
+    if before.endswith("\ufffd"):
+        return
+    plain = [token_id for token_id in range(byte_level().get_vocab_size()) if known.plain(token_id)]
+    assert len(plain) > 100
+    for token_id in plain[::10]:
+        assert known.decode([*token_ids, token_id]) == before + known.plain(token_id)
+
+
+def test_where_a_text_is_more_than_its_tokens_bytes_no_token_is_plain() -> None:
+    known = vocabulary(byte_fallback())
+    assert not any(known.plain(token_id) for token_id in range(byte_fallback().get_vocab_size()))
+
+
 @given(st.text(max_size=20))
 @pytest.mark.parametrize("tokenizer", [byte_level(), byte_fallback()], ids=["byte-level", "byte-fallback"])
 def test_deltas_add_up_to_the_full_decode_of_any_text(tokenizer: Tokenizer, text: str) -> None:
