@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -12,7 +13,16 @@ import pytest_asyncio
 from shared.errors import ErrorCode
 from shared.messages import Cancel, Ended, Refused, Submit
 from shared.slo import Slo
-from tests.integration.gateway_harness import ASLEEP, BASE, CHAT, CONTEXT_LENGTH, Stack, encode, open_stack
+from tests.integration.gateway_harness import (
+    ASLEEP,
+    BASE,
+    CHAT,
+    CONTEXT_LENGTH,
+    Stack,
+    encode,
+    make_key,
+    open_stack,
+)
 from tests.unit.gateway.tiny_models import BOS_ID
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -278,3 +288,24 @@ async def test_what_the_server_refuses_by_itself_has_the_same_body(
     async with aiohttp.ClientSession(stack.url) as http, http.request(method, path) as response:
         body = await response.json()
     assert (response.status, body["type"], body["error"]["type"]) == (status, "error", kind)
+
+
+async def test_keys_let_in_by_either_header_and_others_get_its_errors(tmp_path: Path) -> None:
+    key = "a-key-that-is-long-enough-for-this"
+    make_key(tmp_path, "mine", key, models=(BASE,))
+    asked: Any = {"model": CHAT, "max_tokens": 9, "messages": HELLO}
+    async with (
+        open_stack(tmp_path) as stack,
+        anthropic.AsyncAnthropic(base_url=stack.url, api_key="another-key", max_retries=0) as client,
+    ):
+        with pytest.raises(anthropic.AuthenticationError) as unknown:
+            await client.messages.create(**asked)
+        assert error_of(unknown.value)["error"]["type"] == "authentication_error"
+        by_token: Client = anthropic.AsyncAnthropic(base_url=stack.url, auth_token=key, max_retries=0)
+        by_key: Client = client.with_options(api_key=key)
+        for own in (by_key, by_token):
+            with pytest.raises(anthropic.PermissionDeniedError) as denied:
+                await own.messages.create(**asked)
+            assert error_of(denied.value)["error"]["type"] == "permission_error"
+            with pytest.raises(anthropic.PermissionDeniedError):
+                await own.messages.count_tokens(model=CHAT, messages=HELLO)
