@@ -112,7 +112,8 @@ def model_and_cache(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pat
 async def stack(model_and_cache: tuple[Path, Path], tmp_path: Path) -> AsyncIterator[Stack]:
     model, cache = model_and_cache
     environ = {name: value for name, value in os.environ.items() if not name.startswith("KOTTOS_")}
-    environ |= {"KOTTOS_CACHE": str(cache), "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    environ |= {"KOTTOS_CACHE": str(cache), "KOTTOS_STATE_DIR": str(cache.with_name("state"))}
+    environ |= {"TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
     flags = ["--model", f"tiny={model}", "--port", "0", "--kv-memory", "64MiB", "--dtype", "float32"]
     process = await asyncio.create_subprocess_exec(KOTTOS, "serve", *flags, env=environ, stdout=PIPE, stderr=PIPE)
     stack = Stack(process, tmp_path)
