@@ -2,13 +2,11 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from aiohttp import web
 
 from gateway.choice import Delta, merged
-from gateway.http import errors, slo_headers
-from gateway.http.auth import TENANT
+from gateway.http import answers, errors
 from gateway.http.bodies import parse
 from gateway.http.errors import REQUEST_ID
 from gateway.http.events import DONE, EventStream
@@ -32,13 +30,13 @@ class GenerateRoutes:
     async def chat(self, request: web.Request) -> web.StreamResponse:
         arrived_at_s = self._clock()
         asked = parse(await request.read(), chat_decoder)
-        call = _with_headers(asked.call(new_id("chatcmpl"), arrived_at_s), request)
+        call = answers.with_headers(asked.call(new_id("chatcmpl"), arrived_at_s), request)
         return await self._answer(request, asked, call, ChatFormat(call.call_id, int(time.time()), asked))
 
     async def completion(self, request: web.Request) -> web.StreamResponse:
         arrived_at_s = self._clock()
         asked = parse(await request.read(), completion_decoder)
-        call = _with_headers(asked.call(new_id("cmpl"), arrived_at_s), request)
+        call = answers.with_headers(asked.call(new_id("cmpl"), arrived_at_s), request)
         return await self._answer(request, asked, call, TextFormat(call.call_id, int(time.time()), asked))
 
     async def _answer(
@@ -96,8 +94,3 @@ async def _collect(generation: Generation) -> list[Delta]:
         for delta in deltas:
             of_choices[delta.index].append(delta)
     return [merged(deltas) for deltas in of_choices]
-
-
-def _with_headers(call: Call, request: web.Request) -> Call:
-    """Raises RequestError."""
-    return replace(call, params=slo_headers.fill(call.params, request.headers), tenant=request[TENANT])

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
+from gateway.http.bodies import json_text
 from gateway.params import invalid
 from shared.messages import ChatOptions, Tool
 from shared.structured import JsonSchema
@@ -53,7 +54,7 @@ def chat_options(
     options = ChatOptions(
         tools=tuple(_tool(tool, index) for index, tool in enumerate(tools or ())),
         parallel_tool_calls=parallel_tool_calls is not False,
-        template_kwargs=_text(chat_template_kwargs or {}, "chat_template_kwargs"),
+        template_kwargs=json_text(chat_template_kwargs or {}, "chat_template_kwargs"),
         add_generation_prompt=not continues if add_generation_prompt is None else add_generation_prompt,
         continue_final_message=continues,
     )
@@ -66,7 +67,7 @@ def _tool(tool: ToolDefinition, index: int) -> Tool:
         raise invalid("Only tools of type function are supported.", f"tools[{index}].type")
     if function.parameters is None:
         return Tool(function.name, function.description)
-    parameters = _text(function.parameters, f"tools[{index}].function.parameters")
+    parameters = json_text(function.parameters, f"tools[{index}].function.parameters")
     return Tool(function.name, function.description, parameters)
 
 
@@ -77,10 +78,3 @@ def _with_choice(options: ChatOptions, choice: ToolChoice) -> ChatOptions:
         case NamedTool(type="function", function=FunctionName(name=name)):
             return replace(options, tool_choice="named", tool_name=name)
     raise invalid("tool_choice must be none, auto, required or a function by its name.", "tool_choice")
-
-
-def _text(value: dict[str, Any], param: str) -> str:
-    try:
-        return msgspec.json.encode(value).decode()
-    except (RecursionError, OverflowError):
-        raise invalid(f"{param} is nested too deeply or has numbers that are too large.", param) from None
