@@ -43,7 +43,8 @@ async def open_stack(
             broker = BrokerSetup.prepare(folder)
             supervisor.start([Service("broker", broker.command, environ)])
             await broker.wait_ready()
-            router, *_, gateway_services = service_groups(config, broker.configs, environ, folder)
+            without_keys = msgspec.structs.replace(config, state_dir=folder)  # whatever keys its user has
+            router, *_, gateway_services = service_groups(without_keys, broker.configs, environ, folder)
             supervisor.start(router)
             supervisor.start(gateway_services)
             workers = []
