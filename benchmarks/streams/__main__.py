@@ -39,7 +39,7 @@ GOAL_RATE: Final = 20_000.0  # tokens per second
 GOAL_CONNECTIONS: Final = 10_000
 _WORD: Final = " the"  # one token of the demo models
 _PROMPT: Final = [500] * 16  # token ids
-_RAMP_S: Final = 5.0  # for all streams to begin, before the time that counts
+_RAMP_S: Final = 2.0  # for all streams to have their first tokens, before the time that counts
 _OPEN_TIMEOUT_S: Final = 120.0
 _NEVER_S: Final = 1e9
 
@@ -104,12 +104,15 @@ async def carry(stack: Stack, num_streams: int, rate: float, seconds: float) -> 
     """Raises RuntimeError when a stream did not end whole."""
     period_s = num_streams / rate
     for worker in stack.workers:
-        worker.period_s = period_s
+        worker.period_s, worker.first_token_s = period_s, _NEVER_S
     num_tokens = max(2, round((_RAMP_S + seconds) / period_s))
     before_kib = pss_kib(stack.gateway_pid)
     meter = CpuMeter(stack.gateway_pid)
     request = stream_request(stack.model, num_tokens)
     async with meter.running(), client(stack.url, request, num_streams, _WORD.encode()) as running:
+        await until(lambda: num_assigned(stack.workers) >= num_streams, _OPEN_TIMEOUT_S)
+        for worker in stack.workers:  # all of them begin now: who comes later would come to a busy gateway
+            worker.first_token_s = 0.0
         await until(lambda: num_begun(stack.workers) >= num_streams, _OPEN_TIMEOUT_S)
         stream_kib = (pss_kib(stack.gateway_pid) - before_kib) / num_streams
         report = await running.report()
@@ -245,7 +248,7 @@ async def run(options: argparse.Namespace) -> None:
     source = next(source for source in demo_models(load_config().cache_dir) if source.name == options.model)
     tokenizer = Tokenizer.from_file(str(Path(source.path) / "tokenizer.json"))
     [token_id] = tokenizer.encode(_WORD, add_special_tokens=False).ids
-    most = 2 * max(options.idle, options.streams)
+    most = max(options.idle, options.streams) * 11 // 10
     settings = GatewayConfig(
         max_requests=most,
         max_waiting_of_model=most,
