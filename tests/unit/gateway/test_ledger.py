@@ -402,6 +402,21 @@ def test_a_cancel_takes_the_requests_road_in_every_phase() -> None:
     assert len(desk.ledger) == 0
 
 
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_what_an_abandoned_reader_left_unread_is_forgotten(has_ended: bool) -> None:
+    desk = Desk()
+    sequence = desk.running()
+    desk.frame(1, tokens(0, 10, 11, 12, ended="stop" if has_ended else None))
+    error = RequestError(ErrorCode.CLIENT_TOO_SLOW, "too slow")
+    num_wakes = desk.num_wakes
+    cancelled = published(desk.ledger.cancel(R, desk.now_s))
+    assert cancelled == ([] if has_ended else [Cancel(R, 0, OWNER, MODEL, WORKER)])
+    desk.ledger.abandon(sequence, 1, error)
+    assert (sequence.output, sequence.ended, desk.num_wakes) == ([10], error, num_wakes + 1)
+    desk.frame(2, tokens(3, 13))  # it was on its way
+    assert sequence.output == [10]
+
+
 def test_a_cancel_after_the_end_says_nothing() -> None:
     desk = Desk()
     desk.running()
