@@ -39,6 +39,7 @@ async def open_stack(
     config = Config(models=(source,), cache_dir=load_config().cache_dir, log_level="warning", gateway=gateway)
     url = base_url(gateway.host, gateway.port)
     with run_dir() as folder:
+        config = msgspec.structs.replace(config, state_dir=folder)  # without API keys
         async with Supervisor() as supervisor, AsyncExitStack() as stack:
             broker = BrokerSetup.prepare(folder)
             supervisor.start([Service("broker", broker.command, environ)])
