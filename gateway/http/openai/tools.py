@@ -63,8 +63,10 @@ def chat_options(
 
 def _tool(tool: ToolDefinition, index: int) -> Tool:
     function = tool.function
-    if tool.type != "function" or function is None:
+    if tool.type != "function":
         raise invalid("Only tools of type function are supported.", f"tools[{index}].type")
+    if function is None:
+        raise invalid("The tool has no function.", f"tools[{index}].function")
     if function.parameters is None:
         return Tool(function.name, function.description)
     parameters = json_text(function.parameters, f"tools[{index}].function.parameters")
