@@ -81,7 +81,9 @@ def plan_split(config: WorkerConfig, num_kv_slabs: int, num_weight_slabs: int) -
         return SplitLimits(num_kv_slabs, num_kv_slabs)
     num_slabs = num_kv_slabs + num_weight_slabs
     least = -(-config.least_kv_memory_bytes // config.slab_bytes) or num_kv_slabs
-    least = min(least, max(num_kv_slabs, config.least_kv_memory_bytes // config.slab_bytes))  # kv_memory is rounded down
+    least = min(
+        least, max(num_kv_slabs, config.least_kv_memory_bytes // config.slab_bytes)
+    )  # kv_memory is rounded down
     most = config.most_kv_memory_bytes // config.slab_bytes or max(num_slabs // 2, num_kv_slabs)
     if not least <= num_kv_slabs <= most <= num_slabs:
         sizes = [format_size(num * config.slab_bytes) for num in (least, num_kv_slabs, most, num_slabs)]

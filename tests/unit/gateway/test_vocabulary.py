@@ -55,6 +55,8 @@ def test_words_begin_with_their_space_and_gaps_are_empty() -> None:
     one = vocabulary(words())
     assert [one.token_bytes(token_id) for token_id in (0, 1, 5)] == [b" fox", " d\u00f6g".encode(), b" cat"]
     assert [one.token_bytes(token_id) for token_id in (2, -1, 10**6)] == [b"", b"", b""]
+
+
 def test_special_tokens_can_be_shown() -> None:
     tokenizer = words()
     known = vocabulary(tokenizer)
