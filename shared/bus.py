@@ -54,8 +54,8 @@ class Bus(Protocol):
     async def close(self) -> None: ...
 
     async def publish(self, subject: str, message: Message) -> None:
-        """Raises MessageTooLarge or SubjectTooLong (nothing was sent), or BusUnavailable (the outgoing buffer is full or
-        closed)."""
+        """Raises MessageTooLarge or SubjectTooLong (nothing was sent), or BusUnavailable (the outgoing buffer is full
+        or closed)."""
 
     async def request(self, subject: str, message: Message, timeout_s: float) -> AnyMessage:
         """Raises NoResponders at once when nobody listens, RequestTimeout, and what `publish` raises.

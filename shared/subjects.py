@@ -25,8 +25,8 @@
 | kottos.event.worker.went       | WorkerWent                    | router  | anybody                     |
 
 Replies to requests go to `_INBOX_<user>.>`, one prefix per bus user: Submit is answered with Accepted or Refused,
-Generate with Piece number 0 (empty, or an error), AskCatalogue and what changes the catalogue in force with Catalogue or
-ChangeRefused.
+Generate with Piece number 0 (empty, or an error), AskCatalogue and what changes the catalogue in force with Catalogue
+or ChangeRefused.
 """
 
 from typing import Final, NamedTuple
