@@ -1,4 +1,4 @@
-"""One choice as an answer, whole or as a stream of named events, whatever API it is for."""
+"""An answer, whole or as a stream of events, whatever API it is for."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,8 +6,8 @@ from typing import Protocol
 
 from aiohttp import web
 
-from gateway.answer import Parts, joined
-from gateway.choice import Delta
+from gateway.answer import Parts
+from gateway.choice import Delta, merged
 from gateway.http import errors, slo_headers
 from gateway.http.auth import TENANT
 from gateway.http.errors import REQUEST_ID
@@ -43,14 +43,16 @@ def parts_of(delta: Delta) -> Parts:
     return Parts(delta.text, delta.reasoning, delta.tool_calls)
 
 
-async def collect(generation: Generation) -> Parts:
-    """All of its only choice. Tokens count as written when they are here, as in every answer that is not streamed."""
-    parts: list[Parts] = []
+async def collect(generation: Generation) -> list[Delta]:
+    """All of each choice, in one delta. Its tokens count as written when they are here: whether an answer is streamed
+    says nothing about how fast it was made."""
+    of_choices: list[list[Delta]] = [[] for _ in generation.choices]
     while not generation.is_done:
         deltas = await generation.next()
         generation.written(deltas)
-        parts += map(parts_of, deltas)
-    return joined(parts)
+        for delta in deltas:
+            of_choices[delta.index].append(delta)
+    return [merged(deltas) for deltas in of_choices]
 
 
 async def stream(

@@ -31,7 +31,8 @@ def framed(events: Iterable[Event]) -> bytes:
     )
 
 
-def _openais_last_words(error: RequestError) -> list[Event]:
+def last_words(error: RequestError) -> list[Event]:
+    """As OpenAI's streams end."""
     return [Event(errors.body_of(error)), Event(DONE)]
 
 
@@ -45,7 +46,7 @@ class EventStream:
         self,
         request: web.Request,
         write_timeout_s: float,
-        last_words: Callable[[RequestError], list[Event]] = _openais_last_words,
+        last_words: Callable[[RequestError], list[Event]] = last_words,
     ) -> None:
         """last_words: to a reader that is too slow."""
         self._request = request

@@ -61,12 +61,12 @@ class MessagesRoutes:
             if asked.stream:
                 form = MessageEvents(call.call_id, asked.model, request[REQUEST_ID])
                 return await answers.stream(request, generation, form, self._config, headers)
-            parts = await answers.collect(generation)
+            (whole,) = await answers.collect(generation)
             stop = stop_of(generation)
             message = Message(
                 call.call_id,
                 asked.model,
-                blocks_of(parts),
+                blocks_of(answers.parts_of(whole)),
                 usage_of(generation),
                 stop.stop_reason,
                 stop.stop_sequence,

@@ -5,11 +5,10 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from gateway.choice import Delta, merged
-from gateway.http import answers, errors
+from gateway.choice import Delta
+from gateway.http import answers
 from gateway.http.bodies import parse
-from gateway.http.errors import REQUEST_ID
-from gateway.http.events import DONE, EventStream
+from gateway.http.events import DONE, Event, last_words
 from gateway.http.openai.chat import ChatRequest, chat_decoder
 from gateway.http.openai.chat_response import ChatFormat
 from gateway.http.openai.completion_response import TextFormat
@@ -45,52 +44,40 @@ class GenerateRoutes:
         """Leaving this block, in whatever way, ends the call."""
         async with self._pipeline.generate(call) as generation:
             if asked.stream:
-                return await self._stream(request, generation, form, asked.include_usage)
-            return web.Response(
-                body=form.whole(generation, await _collect(generation)), content_type="application/json"
-            )
-
-    async def _stream(
-        self, request: web.Request, generation: Generation, form: Format, include_usage: bool
-    ) -> web.StreamResponse:
-        stream = EventStream(request, self._config.write_timeout_s)
-        payloads: list[bytes] = form.opening(generation)
-        try:
-            while not generation.is_done:
-                deltas = await generation.next(self._config.keepalive_s)
-                if not deltas:
-                    await stream.keep_alive(generation.status())
-                    continue
-                payloads += [chunk for delta in deltas if form.shows(delta) for chunk in form.chunks(delta, generation)]
-                if payloads:
-                    await stream.send(payloads)
-                    generation.written(deltas)
-                    payloads = []
-        except RequestError as error:
-            if not stream.has_begun:
-                raise
-            payloads.append(errors.body_of(error))
-        except ConnectionError:
-            raise  # the client left
-        except Exception as error:
-            if not stream.has_begun:
-                raise
-            errors.log_failure(request[REQUEST_ID], error)
-            payloads.append(errors.body_of(errors.INTERNAL))
-        else:
-            if include_usage:
-                payloads.append(form.usage(generation))
-        await stream.send([*payloads, DONE])
-        return stream.response
+                chunks = ChunkEvents(form, asked.include_usage)
+                return await answers.stream(request, generation, chunks, self._config)
+            whole = form.whole(generation, await answers.collect(generation))
+            return web.Response(body=whole, content_type="application/json")
 
 
-async def _collect(generation: Generation) -> list[Delta]:
-    """All of each choice, in one delta. Its tokens count as written when they are here: whether an answer is streamed
-    says nothing about how fast it was made."""
-    of_choices: list[list[Delta]] = [[] for _ in generation.choices]
-    while not generation.is_done:
-        deltas = await generation.next()
-        generation.written(deltas)
-        for delta in deltas:
-            of_choices[delta.index].append(delta)
-    return [merged(deltas) for deltas in of_choices]
+class ChunkEvents:
+    """A `Form` (gateway/http/answers.py): what comes before the first delta goes out with it, so that until then only
+    comments do."""
+
+    def __init__(self, form: Format, include_usage: bool) -> None:
+        self._form = form
+        self._include_usage = include_usage
+        self._is_opened = False
+
+    def opening(self, generation: Generation) -> list[Event]:
+        return []
+
+    def progress(self, delta: Delta, generation: Generation) -> list[Event]:
+        chunks = self._form.chunks(delta, generation) if self._form.shows(delta) else []
+        return [*self._opened(generation), *map(Event, chunks)]
+
+    def closing(self, generation: Generation) -> list[Event]:
+        usage = [Event(self._form.usage(generation))] if self._include_usage else []
+        return [*usage, Event(DONE)]
+
+    def failure(self, error: RequestError, generation: Generation) -> list[Event]:
+        return [*self._opened(generation), *last_words(error)]
+
+    def waiting(self) -> list[Event]:
+        return []
+
+    def _opened(self, generation: Generation) -> list[Event]:
+        if self._is_opened:
+            return []
+        self._is_opened = True
+        return list(map(Event, self._form.opening(generation)))

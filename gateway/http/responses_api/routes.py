@@ -46,7 +46,8 @@ class ResponsesRoutes:
             if asked.stream:
                 return await answers.stream(request, generation, ResponseEvents(response), self._config)
             items = OutputItems()
-            items.write(await answers.collect(generation))
+            (whole,) = await answers.collect(generation)
+            items.write(answers.parts_of(whole))
             items.close(status_of(generation))
             return json_response(ended(response, items.done, generation))
 
