@@ -173,8 +173,8 @@ class Pipeline:
     def _waiting(self, call: Call, num: int, choices: list[Choice]) -> Iterator[WaitingCall]:
         """It has its place among those that wait for a first token. Raises RequestError."""
         tenant = call.tenant.id
-        priority = call.tenant.urgency(call.params.priority, self._levels[call.model].priority)
-        waiting = self._lines.enter(LineName(call.model, tenant), priority, num, call.params.timeout_s, self._clock)
+        line = LineName(call.model, tenant)
+        waiting = self._lines.enter(line, self._priority(call), num, call.params.timeout_s, self._clock)
         self._open[call.call_id] = OpenCall(call.call_id, call.model, tenant, call.arrived_at_s, num, choices, waiting)
         try:
             yield waiting
@@ -195,6 +195,9 @@ class Pipeline:
         finally:
             num_prompt_tokens = sum(len(choice.prompt) for choice in choices[:: call.params.n or 1])
             claim.end(num_prompt_tokens + sum(choice.num_output_tokens for choice in choices), self._clock())
+
+    def _priority(self, call: Call) -> int:
+        return call.tenant.urgency(call.params.priority, self._levels[call.model].priority)
 
     async def drain(self, grace_s: float) -> None:
         """Refuses new calls and waits for the running ones; those that last longer end with an error."""
@@ -254,9 +257,7 @@ class Pipeline:
         ]
         most_output_tokens = sum(sampling.max_tokens for _, _, sampling in wanted)
         claim.reserve(sum(map(len, prompts)) + most_output_tokens, self._clock())
-        of_model = self._levels[call.model]
-        priority = call.tenant.urgency(call.params.priority, of_model.priority)
-        level = replace(checks.service_level(call.params, of_model), priority=priority)
+        level = replace(checks.service_level(call.params, self._levels[call.model]), priority=self._priority(call))
         wake = Wake(asyncio.get_running_loop())
         for index, (prompt, token_ids, sampling) in enumerate(wanted):
             # A chat's answer is a text of its own; a completion goes on where its prompt ends.
