@@ -15,11 +15,13 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
+from gateway.admission.waiting import WaitingLines
 from gateway.attainment import Attainment
 from gateway.bus_front import BusFront
-from gateway.cluster import Cluster
-from gateway.control import Control
-from gateway.fleet_news import FleetNews
+from gateway.fleet.cluster import Cluster
+from gateway.fleet.control import Control
+from gateway.fleet.fleet_news import FleetNews
+from gateway.fleet.models import Models
 from gateway.http import server
 from gateway.http.admin.fleet import FleetRoutes
 from gateway.http.admin.models import AdminModelRoutes
@@ -34,17 +36,15 @@ from gateway.http.rate_limits import rate_limit_headers
 from gateway.http.responses_api.routes import ResponsesRoutes
 from gateway.http.status import StatusRoutes
 from gateway.http.tokenize import TokenizeRoutes
-from gateway.ledger import Ledger
 from gateway.metrics import GatewayMetrics, watch
-from gateway.models import Models
-from gateway.owner import Owner
+from gateway.output.readers import Readers
 from gateway.pipeline import Pipeline
-from gateway.prompts import Prompts
-from gateway.readers import Readers
+from gateway.request.prompts import Prompts
+from gateway.sequences.ledger import Ledger
+from gateway.sequences.owner import Owner
 from gateway.tenants.keys import open_keys
 from gateway.tenants.usage import Usages
 from gateway.text.pool import TextPool
-from gateway.waiting import WaitingLines
 from shared.bus import Bus
 from shared.catalogue import open_catalogue
 from shared.config import Config

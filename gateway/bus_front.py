@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 from itertools import count
 from typing import Final
 
-from gateway.choice import Delta
-from gateway.params import invalid
+from gateway.output.choice import Delta
 from gateway.pipeline import Call, Generation, Pipeline
-from gateway.prompts import Chat, Prompt, Text, Tokens
+from gateway.request.params import invalid
+from gateway.request.prompts import Chat, Prompt, Text, Tokens
 from gateway.tenants.tenant import BUS
 from shared import subjects
 from shared.bus import Bus

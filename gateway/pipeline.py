@@ -7,23 +7,23 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from gateway import params as checks
+from gateway.admission.in_flight import InFlight, OpenCall
+from gateway.admission.waiting import LineName, WaitingCall, WaitingLines
 from gateway.attainment import Attainment, DeadlineMeter
-from gateway.choice import Choice, Delta
-from gateway.detokenize import NUM_CONTEXT_TOKENS
-from gateway.expected import ExpectedAnswer, expect
-from gateway.in_flight import InFlight, OpenCall
+from gateway.fleet.models import Model, Models
 from gateway.metrics import GatewayMetrics
-from gateway.models import Model, Models
-from gateway.owner import Owner
-from gateway.prompts import Chat, Prompt, Prompts
-from gateway.structured import Constraint, constraint
+from gateway.output.choice import Choice, Delta
+from gateway.output.detokenize import NUM_CONTEXT_TOKENS
+from gateway.output.vocabulary import Vocabulary
+from gateway.output.wake import Wake
+from gateway.request import params as checks
+from gateway.request.expected import ExpectedAnswer, expect
+from gateway.request.prompts import Chat, Prompt, Prompts
+from gateway.request.structured import Constraint, constraint
+from gateway.request.time_limit import TimeLimit
+from gateway.sequences.owner import Owner
 from gateway.tenants.tenant import NOBODY, Tenant
 from gateway.tenants.usage import Claim, Usages
-from gateway.time_limit import TimeLimit
-from gateway.vocabulary import Vocabulary
-from gateway.waiting import LineName, WaitingCall, WaitingLines
-from gateway.wake import Wake
 from shared.errors import ErrorCode, RequestError
 from shared.ids import ModelName, RequestId
 from shared.levels import Levels

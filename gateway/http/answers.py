@@ -6,12 +6,12 @@ from typing import Protocol
 
 from aiohttp import web
 
-from gateway.answer import Parts
-from gateway.choice import Delta, merged
 from gateway.http import errors, slo_headers
 from gateway.http.auth import TENANT
 from gateway.http.errors import REQUEST_ID
 from gateway.http.events import Event, EventStream
+from gateway.output.answer import Parts
+from gateway.output.choice import Delta, merged
 from gateway.pipeline import Call, Generation
 from shared.config import GatewayConfig
 from shared.errors import RequestError

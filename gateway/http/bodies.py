@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from aiohttp import web
 
-from gateway.params import invalid
+from gateway.request.params import invalid
 
 _MAX_MESSAGE_CHARS: Final = 300
 _MISSING: Final = re.compile(r"missing required field `(\w+)`")

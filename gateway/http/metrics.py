@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from gateway.cluster import Cluster
+from gateway.fleet.cluster import Cluster
 from gateway.metrics import GatewayMetrics
 from shared.telemetry import CONTENT_TYPE, Registry
 

@@ -21,7 +21,7 @@ EVENTS: Final = "text/event-stream"
 _REF: Final = "#/components/schemas/{name}"
 _AGAIN: Final = frozenset({429, 503, 529})  # say when to come again
 _WITHOUT_BODY: Final = frozenset({401, 403, 404, 429, 500, 503})  # what a request without a body can be answered
-# Of numbers that are checked when the body has been decoded (gateway/params.py).
+# Of numbers that are checked when the body has been decoded (gateway/request/params.py).
 BOUNDS: Final[dict[str, Schema]] = {
     "temperature": {"minimum": 0, "maximum": 2},
     "top_p": {"exclusiveMinimum": 0, "maximum": 1},

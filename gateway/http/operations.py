@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from gateway.fleet_news import News
+from gateway.fleet.fleet_news import News
 from gateway.http.admin.fleet import AdminRequestList, AdminWorkerList, DrainChange
 from gateway.http.admin.models import AdminModel, AdminModelList, Deleted, ModelPatch, NewModel
 from gateway.http.anthropic.request import CountTokensRequest, MessagesRequest

@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
-from gateway.params import invalid
+from gateway.request.params import invalid
 from shared.config import GatewayConfig
 from shared.errors import ErrorCode, RequestError
 

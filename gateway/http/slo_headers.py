@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from gateway.params import invalid
+from gateway.request.params import invalid
 from shared.messages import GenerationParams
 from shared.slo import MAX_TBT_S, MAX_TIMEOUT_S, MAX_TTFT_S, MIN_S
 

@@ -8,10 +8,10 @@ from aiohttp import web
 from msgspec import UNSET, UnsetType
 
 from gateway.attainment import Attainment
-from gateway.cluster import Cluster, ModelState
+from gateway.fleet.cluster import Cluster, ModelState
+from gateway.fleet.models import ModelInfo, Models, unknown
 from gateway.http.auth import TENANT
 from gateway.http.bodies import json_response
-from gateway.models import ModelInfo, Models, unknown
 from shared.bus import Bus
 from shared.ids import ModelName
 from shared.levels import Levels

@@ -6,14 +6,14 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
+from gateway.fleet.models import Model, Models
 from gateway.http.auth import TENANT
 from gateway.http.bodies import json_response, parse
 from gateway.http.openai.chat import chat_of
 from gateway.http.openai.messages import RequestMessage
 from gateway.http.openai.tools import ToolDefinition, chat_options
-from gateway.models import Model, Models
-from gateway.params import invalid
-from gateway.prompts import Chat, Prompts, Text
+from gateway.request.params import invalid
+from gateway.request.prompts import Chat, Prompts, Text
 from shared.errors import ErrorCode, RequestError
 from shared.ids import ModelName
 

@@ -8,9 +8,9 @@ from typing import Final
 
 import msgspec
 
-from gateway.lark import json_value, literal, marker
+from gateway.output.vocabulary import Vocabulary
+from gateway.request.lark import json_value, literal, marker
 from gateway.tools.formats import ARGS, ToolFormat
-from gateway.vocabulary import Vocabulary
 from shared.messages import ChatOptions, Tool
 from shared.structured import JsonSchema
 

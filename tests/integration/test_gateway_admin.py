@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from cli.steward import Steward
-from gateway.fleet_news import MAX_LISTENERS
+from gateway.fleet.fleet_news import MAX_LISTENERS
 from shared import subjects
 from shared.catalogue import described
 from shared.config import ModelSource

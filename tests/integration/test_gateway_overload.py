@@ -10,8 +10,8 @@ import openai
 import pytest
 import pytest_asyncio
 
-from gateway.in_flight import InFlight
-from gateway.pace import MIN_MOVES
+from gateway.admission.in_flight import InFlight
+from gateway.admission.pace import MIN_MOVES
 from shared.client import KottosClient
 from shared.config import BusConfig
 from shared.errors import ErrorCode, RequestError

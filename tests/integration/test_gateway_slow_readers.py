@@ -127,7 +127,7 @@ async def test_others_are_served_beside_one_that_does_not_read(stack: Stack) -> 
 async def test_too_much_unread_ends_who_left_the_most(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.readers.LOOK_S", 0.05)
+    monkeypatch.setattr("gateway.output.readers.LOOK_S", 0.05)
     settings = {"max_unread_tokens": MAX_UNREAD_TOKENS}
     folder = tmp_path_factory.mktemp("unread")
     async with open_stack(folder, context_length=CONTEXT_LENGTH, **settings) as stack:

@@ -5,12 +5,12 @@ import json
 import pytest
 
 from benchmarks.tiny_models import BOS_ID, EOS_ID, make_tiny_tokenizer
-from gateway.answer import Parts, whole_calls
-from gateway.dialect import Dialect
-from gateway.expected import ExpectedAnswer, expect
+from gateway.output.answer import Parts, whole_calls
+from gateway.output.vocabulary import Vocabulary
+from gateway.request.dialect import Dialect
+from gateway.request.expected import ExpectedAnswer, expect
 from gateway.text.child import spell
 from gateway.tools.formats import HERMES, LLAMA, MISTRAL, MISTRAL_HEADS, PHI, ToolFormat
-from gateway.vocabulary import Vocabulary
 from shared.grammar import to_grammar
 from shared.messages import ChatOptions, Tool
 from tests.integration.worker_harness import TinyModels, running_worker

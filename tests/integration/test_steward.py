@@ -9,7 +9,7 @@ import pytest
 from cli.broker import EmbeddedBroker
 from cli.operator import Operator
 from cli.steward import Steward
-from gateway.control import Control
+from gateway.fleet.control import Control
 from shared import subjects
 from shared.bus import NatsBus
 from shared.catalogue import ModelEntry, described

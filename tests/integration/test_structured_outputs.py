@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from benchmarks.tiny_models import EOS_ID, make_tiny_tokenizer
-from gateway.structured import one_line
+from gateway.request.structured import one_line
 from gpu_worker.guidance import grammars as grammars_module
 from gpu_worker.guidance.guide import Guide
 from shared.errors import ErrorCode

@@ -19,7 +19,7 @@ FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir()}
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-REFERENCE = re.compile(r"[\w.-]+/[\w./-]*(?:::[\w.]+)?")  # gateway/text/, gateway/owner.py::Owner.open
+REFERENCE = re.compile(r"[\w.-]+/[\w./-]*(?:::[\w.]+)?")  # gateway/text/, gateway/sequences/owner.py::Owner.open
 
 
 def code_of(text: str) -> list[str]:
@@ -75,7 +75,10 @@ def test_files_and_what_they_define_are_there(page: Path) -> None:
 
 
 def test_a_wrong_name_would_show() -> None:
-    right, wrong = "gateway/owner.py::Owner.open", ["gateway/owner.py::Owner.shut", "router/none.py"]
+    right, wrong = (
+        "gateway/sequences/owner.py::Owner.open",
+        ["gateway/sequences/owner.py::Owner.shut", "router/none.py"],
+    )
     found = references(f"`{right}`, `{wrong[0]}`, `{wrong[1]}`, `POST /v1/models`, `input/output`")
     assert [reference for reference in found if not is_there(reference)] == wrong
 

@@ -7,13 +7,13 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from gateway.cluster import Cluster
-from gateway.control import Control
-from gateway.fleet_news import FleetNews
+from gateway.admission.in_flight import InFlight
+from gateway.fleet.cluster import Cluster
+from gateway.fleet.control import Control
+from gateway.fleet.fleet_news import FleetNews
 from gateway.http.auth import TENANT
 from gateway.http.bodies import json_response
 from gateway.http.events import EventStream
-from gateway.in_flight import InFlight
 from shared.config import GatewayConfig
 from shared.ids import Incarnation, WorkerId
 from shared.messages import ModelLoad, WorkerBeat

@@ -7,12 +7,12 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, UnsetType
 
-from gateway.cluster import Cluster, ModelState
-from gateway.control import Control
+from gateway.fleet.cluster import Cluster, ModelState
+from gateway.fleet.control import Control
+from gateway.fleet.models import Models
 from gateway.http.auth import TENANT
 from gateway.http.bodies import json_response, parse
 from gateway.http.status import SloObject
-from gateway.models import Models
 from shared.config import ModelSource
 from shared.ids import ModelName, WorkerId
 from shared.levels import LevelChange, LevelKey, Levels

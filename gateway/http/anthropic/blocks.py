@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.http.bodies import json_text
 from gateway.http.turns import merged
-from gateway.params import invalid
+from gateway.request.params import invalid
 from shared.messages import ChatMessage, ToolCall
 
 

@@ -9,9 +9,9 @@ import msgspec
 
 from gateway.http.anthropic.blocks import InputMessage, TextBlock, Typed, chat_messages, text_of
 from gateway.http.bodies import json_text
-from gateway.params import invalid
 from gateway.pipeline import Call
-from gateway.prompts import Chat
+from gateway.request.params import invalid
+from gateway.request.prompts import Chat
 from shared.ids import ModelName
 from shared.messages import ChatMessage, ChatOptions, GenerationParams, Tool
 from shared.structured import JsonSchemaFormat, ResponseFormat

@@ -7,8 +7,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from gateway.answer import Parts, whole_calls
-from gateway.choice import FinishReason
+from gateway.output.answer import Parts, whole_calls
+from gateway.output.choice import FinishReason
 from gateway.pipeline import Generation
 from shared.messages import ToolCall
 

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from gateway.choice import Delta
+from gateway.fleet.models import Models
 from gateway.http import answers
 from gateway.http.anthropic.errors import REQUEST_ID_HEADER, AnthropicStyle, error_body
 from gateway.http.anthropic.request import count_tokens_decoder, messages_decoder
@@ -27,9 +27,9 @@ from gateway.http.bodies import json_response, parse
 from gateway.http.errors import REQUEST_ID, STYLES
 from gateway.http.events import Event
 from gateway.http.tokenize import usable_model
-from gateway.models import Models
+from gateway.output.choice import Delta
 from gateway.pipeline import Generation, Pipeline
-from gateway.prompts import Prompts
+from gateway.request.prompts import Prompts
 from shared.config import GatewayConfig
 from shared.errors import RequestError
 from shared.ids import new_id

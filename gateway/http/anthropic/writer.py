@@ -1,6 +1,5 @@
 """An answer's parts as Anthropic's events, as they come."""
 
-from gateway.answer import Parts
 from gateway.http.anthropic.response import (
     Block,
     BlockDelta,
@@ -14,6 +13,7 @@ from gateway.http.anthropic.response import (
     ThinkingDelta,
     ToolUse,
 )
+from gateway.output.answer import Parts
 
 
 class BlockEvents:

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from gateway.answer import whole_calls
-from gateway.choice import Delta, FinishReason
 from gateway.http.openai.logprobs import ChatLogprobs, chat_logprobs
 from gateway.http.openai.response import Head, TokenIds, usage_of
+from gateway.output.answer import whole_calls
+from gateway.output.choice import Delta, FinishReason
 from gateway.pipeline import Generation
 from shared.messages import ToolCallPiece
 

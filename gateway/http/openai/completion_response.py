@@ -3,13 +3,13 @@
 import msgspec
 from msgspec import UNSET
 
-from gateway.choice import Delta, FinishReason
-from gateway.detokenize import NUM_CONTEXT_TOKENS
 from gateway.http.openai.completions import CompletionRequest
 from gateway.http.openai.logprobs import TextLog, TextLogprobs, joined
 from gateway.http.openai.response import Head, TokenIds, usage_of
+from gateway.output.choice import Delta, FinishReason
+from gateway.output.detokenize import NUM_CONTEXT_TOKENS
 from gateway.pipeline import Generation
-from gateway.prompts import Text
+from gateway.request.prompts import Text
 
 
 class TextChoice(msgspec.Struct, frozen=True):

@@ -6,9 +6,9 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.http.openai.fields import GenerateRequest, supported
-from gateway.params import invalid
 from gateway.pipeline import Call
-from gateway.prompts import Prompt, Text, Tokens
+from gateway.request.params import invalid
+from gateway.request.prompts import Prompt, Text, Tokens
 from shared.ids import ModelName
 from shared.messages import GenerationParams
 

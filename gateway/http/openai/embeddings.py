@@ -5,10 +5,10 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
+from gateway.fleet.models import Models
 from gateway.http.bodies import parse
 from gateway.http.tokenize import usable_model
-from gateway.models import Models
-from gateway.params import invalid
+from gateway.request.params import invalid
 
 
 class EmbeddingsRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ ignore_eos, repetition_penalty, stop_token_ids, include_stop_str_in_output, cont
 import msgspec
 
 from gateway.http.openai.structured import GuidedParams
-from gateway.params import invalid
+from gateway.request.params import invalid
 from shared.messages import GenerationParams
 
 

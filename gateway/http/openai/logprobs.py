@@ -5,8 +5,8 @@ from typing import Final
 
 import msgspec
 
-from gateway.detokenize import Detokenizer
-from gateway.vocabulary import Vocabulary
+from gateway.output.detokenize import Detokenizer
+from gateway.output.vocabulary import Vocabulary
 from shared.messages import TokenLogprobs
 
 LEAST_LOGPROB: Final = -9999.0  # OpenAI's, as JSON has no infinity

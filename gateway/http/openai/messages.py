@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.params import invalid
+from gateway.request.params import invalid
 from shared.messages import ChatMessage, ToolCall
 
 NO_ARGUMENTS: Final = "{}"

@@ -6,8 +6,8 @@ from typing import Final, Generic, Protocol, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from gateway.choice import Delta
 from gateway.http.openai.fields import GenerateRequest
+from gateway.output.choice import Delta
 from gateway.pipeline import Generation
 
 C = TypeVar("C", bound=msgspec.Struct)  # a choice

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from gateway.choice import Delta
 from gateway.http import answers
 from gateway.http.bodies import parse
 from gateway.http.events import DONE, Event, last_words
@@ -14,6 +13,7 @@ from gateway.http.openai.chat_response import ChatFormat
 from gateway.http.openai.completion_response import TextFormat
 from gateway.http.openai.completions import CompletionRequest, completion_decoder
 from gateway.http.openai.response import Format
+from gateway.output.choice import Delta
 from gateway.pipeline import Call, Generation, Pipeline
 from shared.config import GatewayConfig
 from shared.errors import RequestError

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gateway.params import invalid
+from gateway.request.params import invalid
 from shared.messages import GenerationParams
 from shared.structured import JsonSchema, StructuredOutputs
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.http.bodies import json_text
-from gateway.params import invalid
+from gateway.request.params import invalid
 from shared.messages import ChatOptions, Tool
 from shared.structured import JsonSchema
 

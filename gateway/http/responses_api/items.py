@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from gateway.http.turns import merged
-from gateway.params import invalid
+from gateway.request.params import invalid
 from shared.errors import RequestError
 from shared.messages import ChatMessage, ToolCall
 

@@ -7,7 +7,6 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from gateway.choice import Delta
 from gateway.http import answers
 from gateway.http.bodies import json_response, parse
 from gateway.http.errors import STYLES
@@ -18,6 +17,7 @@ from gateway.http.responses_api.events import StreamEvent
 from gateway.http.responses_api.request import responses_decoder
 from gateway.http.responses_api.response import Response, begun, ended, failed, status_of
 from gateway.http.responses_api.writer import OutputItems
+from gateway.output.choice import Delta
 from gateway.pipeline import Generation, Pipeline
 from shared.config import GatewayConfig
 from shared.errors import RequestError

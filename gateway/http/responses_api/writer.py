@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from gateway.answer import Parts
 from gateway.http.responses_api import events
 from gateway.http.responses_api.events import StreamEvent
 from gateway.http.responses_api.response import (
@@ -15,6 +14,7 @@ from gateway.http.responses_api.response import (
     ReasoningText,
     Status,
 )
+from gateway.output.answer import Parts
 from shared.ids import new_id
 from shared.messages import ToolCallPiece
 

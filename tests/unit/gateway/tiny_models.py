@@ -6,9 +6,9 @@ from pathlib import Path
 import msgspec
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from gateway.output.vocabulary import Vocabulary
 from gateway.text.child import spell
 from gateway.text.jobs import Spelled
-from gateway.vocabulary import Vocabulary
 from shared.catalogue import KvShape, ModelCard, open_catalogue
 from shared.config import Config, ModelSource
 from shared.errors import ErrorCode, RequestError

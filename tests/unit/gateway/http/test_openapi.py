@@ -9,7 +9,7 @@ from gateway.http.docs_page import render
 from gateway.http.errors import TABLE
 from gateway.http.openapi import BOUNDS, document
 from gateway.http.operations import OPERATIONS
-from gateway.params import check
+from gateway.request.params import check
 from shared.errors import RequestError
 from shared.messages import GenerationParams
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.answer import whole_calls
+from gateway.output.answer import whole_calls
 from gateway.tools.formats import HERMES, LLAMA, MISTRAL, PHI, ToolFormat
 from gateway.tools.parser import ToolCallParser
 from shared.messages import ToolCallPiece

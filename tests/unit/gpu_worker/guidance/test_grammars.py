@@ -13,7 +13,7 @@ from llguidance import LLExecutor
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask_par
 from tokenizers import Tokenizer
 
-from gateway.structured import one_line
+from gateway.request.structured import one_line
 from gpu_worker.guidance.grammars import Grammars
 from gpu_worker.guidance.guide import Guide
 from shared.errors import GrammarError

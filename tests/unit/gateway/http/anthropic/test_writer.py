@@ -1,6 +1,5 @@
 """An answer's parts as Anthropic's blocks, whole and as events."""
 
-from gateway.answer import Parts
 from gateway.http.anthropic.response import (
     Block,
     BlockDelta,
@@ -16,6 +15,7 @@ from gateway.http.anthropic.response import (
     blocks_of,
 )
 from gateway.http.anthropic.writer import BlockEvents
+from gateway.output.answer import Parts
 from shared.messages import ToolCallPiece
 
 CALLS = (

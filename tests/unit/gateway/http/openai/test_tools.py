@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from gateway.http.openai.chat import ChatRequest
-from gateway.prompts import Chat
+from gateway.request.prompts import Chat
 from shared.errors import RequestError
 from shared.messages import ChatMessage, ChatOptions, Tool, ToolCall
 

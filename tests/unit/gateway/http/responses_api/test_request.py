@@ -7,7 +7,7 @@ import pytest
 
 from gateway.http.bodies import parse
 from gateway.http.responses_api.request import ResponsesRequest, responses_decoder
-from gateway.prompts import Chat
+from gateway.request.prompts import Chat
 from shared.errors import RequestError
 from shared.messages import ChatMessage, Tool, ToolCall
 

@@ -1,9 +1,9 @@
 """An answer's parts as output items and their events."""
 
-from gateway.answer import Parts
 from gateway.http.responses_api.events import StreamEvent
 from gateway.http.responses_api.response import FunctionCallItem, MessageItem, ReasoningItem, Status
 from gateway.http.responses_api.writer import OutputItems
+from gateway.output.answer import Parts
 from shared.messages import ToolCallPiece
 
 CALLS = (ToolCallPiece(0, "", "c0", "look"), ToolCallPiece(0, '{"at":1}'), ToolCallPiece(1, "{}", "c1", "go"))

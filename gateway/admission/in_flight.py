@@ -1,0 +1,56 @@
+"""What a gateway has in flight, for whoever looks after it. No prompt and no output is in it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.admission.waiting import WaitingCall
+from gateway.output.choice import Choice
+from gateway.sequences.sequence import Phase
+from shared.ids import ModelName, WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """One sequence."""
+
+    request_id: str
+    model: ModelName
+    tenant: str  # its id
+    phase: Literal["preparing"] | Phase  # preparing: checked, rendered, tokenized
+    age_s: float
+    position: int | None  # of those of its model and tenant that wait for a first token; None: it has one
+    wait_s: float | None  # that is expected until then; None: not known
+    num_prompt_tokens: int  # 0 while it is prepared
+    num_output_tokens: int
+    worker: WorkerId | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCall:
+    call_id: str
+    model: ModelName
+    tenant: str
+    arrived_at_s: float
+    num_sequences: int
+    choices: Sequence[Choice]  # as many as were opened so far
+    waiting: WaitingCall
+
+    def in_flight(self, now_s: float) -> Iterator[InFlight]:
+        for index in range(self.num_sequences):
+            choice = self.choices[index] if index < len(self.choices) else None
+            if choice is not None and choice.finish_reason:
+                continue
+            standing = self.waiting.standing(index)
+            yield InFlight(
+                f"{self.call_id}-{index}",
+                self.model,
+                self.tenant,
+                "preparing" if choice is None else choice.phase,
+                now_s - self.arrived_at_s,
+                None if standing is None else standing.position,
+                None if standing is None else standing.wait_s,
+                0 if choice is None else len(choice.prompt),
+                0 if choice is None else choice.num_arrived_tokens,
+                None if choice is None else choice.worker,
+            )

@@ -1,0 +1,1 @@
+"""What serves: models, workers, routers, as the gateway knows them."""

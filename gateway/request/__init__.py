@@ -1,0 +1,1 @@
+"""What a client asked for, checked and completed."""

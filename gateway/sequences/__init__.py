@@ -1,0 +1,1 @@
+"""Sequences in flight, owned from submission to their end."""
