@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
+from gateway.admission.admission import Admission
 from gateway.admission.waiting import WaitingLines
 from gateway.attainment import Attainment
 from gateway.bus_front import BusFront
@@ -37,8 +38,10 @@ from gateway.http.responses_api.routes import ResponsesRoutes
 from gateway.http.status import StatusRoutes
 from gateway.http.tokenize import TokenizeRoutes
 from gateway.metrics import GatewayMetrics, watch
+from gateway.output.opening import Opening
 from gateway.output.readers import Readers
 from gateway.pipeline import Pipeline
+from gateway.request.preparation import Preparation
 from gateway.request.prompts import Prompts
 from gateway.sequences.ledger import Ledger
 from gateway.sequences.owner import Owner
@@ -66,6 +69,7 @@ class Gateway(NamedTuple):
     host: str
     port: int
     pipeline: Pipeline
+    admission: Admission
     connections: Connections
     http: web.Application
 
@@ -102,10 +106,10 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     owner = Owner(owner_id, bus, ledger, cluster, clock, metrics.finished, models.ready)
     prompts = Prompts(texts)
     lines = WaitingLines(settings.max_waiting_of_model, settings.max_waiting_of_tenant, settings.max_ttft_s)
-    pipeline = Pipeline(
-        owner, models, prompts, levels, attainment, usages, lines, metrics, settings.max_requests, clock
-    )
-    readers = Readers(pipeline.readers, settings.max_unread_tokens)
+    admission = Admission(lines, usages, settings.max_requests, clock)
+    opening = Opening(owner, attainment, metrics, clock)
+    pipeline = Pipeline(admission, Preparation(models, prompts), opening, levels, clock)
+    readers = Readers(admission.readers, settings.max_unread_tokens)
     bus_front = BusFront(owner_id, bus, pipeline, settings.max_requests, clock)
     status = StatusRoutes(models, levels, attainment, cluster, bus, clock)
     http = server.build(settings, authentication(keys), GenerateRoutes(pipeline, settings, clock), status)
@@ -117,10 +121,10 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     MetricsRoutes(registry, metrics, cluster).add_to(http)
     control = Control(bus, follower.hear)
     AdminModelRoutes(control, models, levels, cluster).add_to(http)
-    FleetRoutes(control, cluster, FleetNews(bus), pipeline.in_flight, settings, clock).add_to(http)
+    FleetRoutes(control, cluster, FleetNews(bus), admission.in_flight, settings, clock).add_to(http)
     http.on_response_prepare.append(rate_limit_headers(usages, clock))
     watch(
-        registry, bus, lambda: pipeline.num_open, lambda: owner.num_submitting, lambda: ledger.num_waiting, attainment
+        registry, bus, lambda: admission.num_open, lambda: owner.num_submitting, lambda: ledger.num_waiting, attainment
     )
     async with AsyncExitStack() as stack:
         bound = stack.enter_context(server.bind(settings))
@@ -137,6 +141,6 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
         ):
             await stack.enter_async_context(part)
         connections = await stack.enter_async_context(server.serving(settings, http, bound, SHUTDOWN_GRACE_S))
-        stack.push_async_callback(pipeline.drain, SHUTDOWN_GRACE_S)
+        stack.push_async_callback(admission.drain, SHUTDOWN_GRACE_S, owner.end_all)
         host, port = bound.getsockname()[:2]
-        yield Gateway(owner_id, host, port, pipeline, connections, http)
+        yield Gateway(owner_id, host, port, pipeline, admission, connections, http)

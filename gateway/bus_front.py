@@ -8,7 +8,9 @@ from itertools import count
 from typing import Final
 
 from gateway.output.choice import Delta
-from gateway.pipeline import Call, Generation, Pipeline
+from gateway.output.generation import Generation
+from gateway.pipeline import Pipeline
+from gateway.request.call import Call
 from gateway.request.params import invalid
 from gateway.request.prompts import Chat, Prompt, Text, Tokens
 from gateway.tenants.tenant import BUS

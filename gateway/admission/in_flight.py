@@ -1,12 +1,14 @@
 """What a gateway has in flight, for whoever looks after it. No prompt and no output is in it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from gateway.admission.waiting import WaitingCall
 from gateway.output.choice import Choice
+from gateway.request.call import Call
 from gateway.sequences.sequence import Phase
+from gateway.tenants.usage import Claim
 from shared.ids import ModelName, WorkerId
 
 
@@ -28,26 +30,27 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class OpenCall:
-    call_id: str
-    model: ModelName
-    tenant: str
-    arrived_at_s: float
+    """What a call holds from its admission to its end."""
+
+    call: Call
     num_sequences: int
-    choices: Sequence[Choice]  # as many as were opened so far
+    choices: list[Choice]  # as many as were opened so far
     waiting: WaitingCall
+    claim: Claim
 
     def in_flight(self, now_s: float) -> Iterator[InFlight]:
+        call = self.call
         for index in range(self.num_sequences):
             choice = self.choices[index] if index < len(self.choices) else None
             if choice is not None and choice.finish_reason:
                 continue
             standing = self.waiting.standing(index)
             yield InFlight(
-                f"{self.call_id}-{index}",
-                self.model,
-                self.tenant,
+                f"{call.call_id}-{index}",
+                call.model,
+                call.tenant.id,
                 "preparing" if choice is None else choice.phase,
-                now_s - self.arrived_at_s,
+                now_s - call.arrived_at_s,
                 None if standing is None else standing.position,
                 None if standing is None else standing.wait_s,
                 0 if choice is None else len(choice.prompt),

@@ -12,7 +12,8 @@ from gateway.http.errors import REQUEST_ID
 from gateway.http.events import Event, EventStream
 from gateway.output.answer import Parts
 from gateway.output.choice import Delta, merged
-from gateway.pipeline import Call, Generation
+from gateway.output.generation import Generation
+from gateway.request.call import Call
 from shared.config import GatewayConfig
 from shared.errors import RequestError
 

@@ -69,7 +69,7 @@ async def serving(config: Config, models: tuple[ModelName, ...]) -> AsyncIterato
     async with worker.running(), open_gateway(config, broker.connect("gateway")) as gateway:
         await worker.beat()
         yield Stack(gateway, worker, broker, f"http://{gateway.host}:{gateway.port}")
-    assert gateway.pipeline.num_open == 0  # whatever was admitted has been let go
+    assert gateway.admission.num_open == 0  # whatever was admitted has been let go
 
 
 def make_key(folder: Path, name: str, key: str, **limits: Any) -> None:

@@ -140,4 +140,4 @@ async def test_ten_thousand_damaged_bodies(stack: Stack) -> None:
         assert statuses[200] > 500 and statuses[400] > 5000, statuses  # damage that hurts, and damage that doesn't
         async with http.post("/v1/completions", data=msgspec.json.encode({"model": BASE, "prompt": "x"})) as response:
             assert (await response.json())["choices"][0]["text"] == "ok"
-    assert stack.gateway.pipeline.num_open == 0
+    assert stack.gateway.admission.num_open == 0

@@ -55,7 +55,7 @@ async def test_schemathesis_finds_nothing(stack: Stack, http: aiohttp.ClientSess
     async with beating(stack):
         output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
-    assert stack.gateway.pipeline.num_open == 0
+    assert stack.gateway.admission.num_open == 0
 
 
 @asynccontextmanager

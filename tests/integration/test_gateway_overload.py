@@ -65,7 +65,7 @@ async def first_of(stack: Stack, num_running: int) -> list[InFlight]:
     """What is in flight, once the readers of the first `num_running` have their first tokens."""
     async with asyncio.timeout(10):
         while True:
-            found = list(stack.gateway.pipeline.in_flight())
+            found = list(stack.gateway.admission.in_flight())
             if [one.position is None for one in found] == [i < num_running for i in range(len(found))]:
                 return found
             await asyncio.sleep(0)
@@ -105,7 +105,7 @@ async def test_what_is_in_flight_can_be_listed(stack: Stack, http: aiohttp.Clien
         )
         assert 0 < queued.age_s <= running.age_s < 10
     await stack.worker.wait_for(Cancel, 2)
-    assert list(stack.gateway.pipeline.in_flight()) == []
+    assert list(stack.gateway.admission.in_flight()) == []
 
 
 # --- turned away --------------------------------------------------------------------------------

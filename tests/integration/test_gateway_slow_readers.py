@@ -134,7 +134,7 @@ async def test_too_much_unread_ends_who_left_the_most(
         first, first_id = await ask_lazily(stack)
         second, second_id = await ask_lazily(stack)
         with first, second:
-            [first_reader, second_reader] = stack.gateway.pipeline.readers()
+            [first_reader, second_reader] = stack.gateway.admission.readers()
             while first_reader.num_unread < MAX_UNREAD_TOKENS // 3:
                 await say_much(stack, first_id, 1)
             while second_reader.num_unread < MAX_UNREAD_TOKENS * 2 // 3:

@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.output.answer import Parts, whole_calls
 from gateway.output.choice import FinishReason
-from gateway.pipeline import Generation
+from gateway.output.generation import Generation
 from shared.messages import ToolCall
 
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]

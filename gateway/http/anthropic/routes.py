@@ -28,7 +28,8 @@ from gateway.http.errors import REQUEST_ID, STYLES
 from gateway.http.events import Event
 from gateway.http.tokenize import usable_model
 from gateway.output.choice import Delta
-from gateway.pipeline import Generation, Pipeline
+from gateway.output.generation import Generation
+from gateway.pipeline import Pipeline
 from gateway.request.prompts import Prompts
 from shared.config import GatewayConfig
 from shared.errors import RequestError

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from gateway.http.openai.fields import GenerateRequest, supported
 from gateway.http.openai.messages import RequestMessage, chat_message
 from gateway.http.openai.tools import ToolChoice, ToolDefinition, chat_options
-from gateway.pipeline import Call
+from gateway.request.call import Call
 from gateway.request.params import MAX_LOGPROBS, invalid
 from gateway.request.prompts import Chat
 from shared.ids import ModelName

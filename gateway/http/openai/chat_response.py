@@ -9,7 +9,7 @@ from gateway.http.openai.logprobs import ChatLogprobs, chat_logprobs
 from gateway.http.openai.response import Head, TokenIds, usage_of
 from gateway.output.answer import whole_calls
 from gateway.output.choice import Delta, FinishReason
-from gateway.pipeline import Generation
+from gateway.output.generation import Generation
 from shared.messages import ToolCallPiece
 
 Text = str | UnsetType  # left out where there is none

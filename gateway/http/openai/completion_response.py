@@ -8,7 +8,7 @@ from gateway.http.openai.logprobs import TextLog, TextLogprobs, joined
 from gateway.http.openai.response import Head, TokenIds, usage_of
 from gateway.output.choice import Delta, FinishReason
 from gateway.output.detokenize import NUM_CONTEXT_TOKENS
-from gateway.pipeline import Generation
+from gateway.output.generation import Generation
 from gateway.request.prompts import Text
 
 

@@ -6,7 +6,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.http.openai.fields import GenerateRequest, supported
-from gateway.pipeline import Call
+from gateway.request.call import Call
 from gateway.request.params import invalid
 from gateway.request.prompts import Prompt, Text, Tokens
 from shared.ids import ModelName

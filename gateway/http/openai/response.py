@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from gateway.http.openai.fields import GenerateRequest
 from gateway.output.choice import Delta
-from gateway.pipeline import Generation
+from gateway.output.generation import Generation
 
 C = TypeVar("C", bound=msgspec.Struct)  # a choice
 TokenIds = tuple[int, ...] | UnsetType  # only with return_token_ids

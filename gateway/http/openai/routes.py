@@ -14,7 +14,9 @@ from gateway.http.openai.completion_response import TextFormat
 from gateway.http.openai.completions import CompletionRequest, completion_decoder
 from gateway.http.openai.response import Format
 from gateway.output.choice import Delta
-from gateway.pipeline import Call, Generation, Pipeline
+from gateway.output.generation import Generation
+from gateway.pipeline import Pipeline
+from gateway.request.call import Call
 from shared.config import GatewayConfig
 from shared.errors import RequestError
 from shared.ids import new_id

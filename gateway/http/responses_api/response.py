@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 from gateway.http.responses_api.request import FunctionTool, NamedTool, Reasoning, ResponsesRequest, TextConfig
-from gateway.pipeline import Generation
+from gateway.output.generation import Generation
 
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 

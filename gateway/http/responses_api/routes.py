@@ -18,7 +18,8 @@ from gateway.http.responses_api.request import responses_decoder
 from gateway.http.responses_api.response import Response, begun, ended, failed, status_of
 from gateway.http.responses_api.writer import OutputItems
 from gateway.output.choice import Delta
-from gateway.pipeline import Generation, Pipeline
+from gateway.output.generation import Generation
+from gateway.pipeline import Pipeline
 from shared.config import GatewayConfig
 from shared.errors import RequestError
 from shared.ids import new_id
