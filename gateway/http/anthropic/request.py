@@ -9,11 +9,12 @@ import msgspec
 
 from gateway.http.anthropic.blocks import InputMessage, TextBlock, Typed, chat_messages, text_of
 from gateway.http.bodies import json_text
-from gateway.pipeline import Call
+from gateway.http.sampled_request import SampledRequest
+from gateway.request.call import Call
 from gateway.request.params import invalid
 from gateway.request.prompts import Chat
 from shared.ids import ModelName
-from shared.messages import ChatMessage, ChatOptions, GenerationParams, Tool
+from shared.messages import ChatMessage, ChatOptions, Tool
 from shared.structured import JsonSchemaFormat, ResponseFormat
 
 
@@ -63,7 +64,7 @@ class OutputConfig(msgspec.Struct, frozen=True):
     format: OutputFormat | None = None
 
 
-class PromptRequest(msgspec.Struct, frozen=True, kw_only=True):
+class CountTokensRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a model is to answer: all that its tokens are counted of."""
 
     model: str
@@ -75,69 +76,25 @@ class PromptRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     def chat(self) -> Chat:
         """Raises RequestError."""
-        if not self.messages:
-            raise invalid("at least one message is required", "messages")
-        system = [ChatMessage("system", text_of(self.system))] if self.system else []
-        return Chat((*system, *chat_messages(self.messages)), self._options())
-
-    def _options(self) -> ChatOptions:
-        is_open = self.messages[-1].role == "assistant"  # the answer goes on where it ends
-        kwargs = {} if self.thinking is None else {"enable_thinking": self.thinking.type != "disabled"}
-        choice: Literal["none", "auto", "required", "named"] = "auto"
-        name = ""
-        chosen = self.tool_choice
-        match chosen:
-            case NoChoice():
-                choice = "none"
-            case AnyChoice():
-                choice = "required"
-            case NamedChoice():
-                choice, name = "named", chosen.name
-        return ChatOptions(
-            tools=tuple(tool.tool(f"tools[{index}]") for index, tool in enumerate(self.tools or ())),
-            tool_choice=choice,
-            tool_name=name,
-            parallel_tool_calls=not (isinstance(chosen, ToolChoice) and chosen.disable_parallel_tool_use),
-            template_kwargs=msgspec.json.encode(kwargs).decode(),
-            add_generation_prompt=not is_open,
-            continue_final_message=is_open,
-        )
+        return _chat(self)
 
 
-class CountTokensRequest(PromptRequest, frozen=True, kw_only=True):
-    pass
-
-
-class MessagesRequest(PromptRequest, frozen=True, kw_only=True):
+class MessagesRequest(SampledRequest, frozen=True, kw_only=True):
+    model: str
+    messages: list[InputMessage]
     max_tokens: int
+    system: str | list[TextBlock] | None = None
+    tools: list[ToolDefinition] | None = None
+    tool_choice: AutoChoice | AnyChoice | NamedChoice | NoChoice | None = None
+    thinking: Thinking | None = None
     stop_sequences: list[str] | None = None
     stream: bool | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    seed: int | None = None
-    ttft_s: float | None = None
-    tbt_s: float | None = None
-    timeout_s: float | None = None
-    priority: int | None = None
     output_config: OutputConfig | None = None
 
     def call(self, call_id: str, arrived_at_s: float) -> Call:
         """Raises RequestError."""
-        params = GenerationParams(
-            max_tokens=self.max_tokens,
-            stop=self.stop_sequences,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            seed=self.seed,
-            ttft_s=self.ttft_s,
-            tbt_s=self.tbt_s,
-            timeout_s=self.timeout_s,
-            priority=self.priority,
-            response_format=self._response_format(),
-        )
-        return Call(call_id, ModelName(self.model), (self.chat(),), params, arrived_at_s)
+        params = self.params(self.max_tokens, self._response_format(), self.stop_sequences)
+        return Call(call_id, ModelName(self.model), (_chat(self),), params, arrived_at_s)
 
     def _response_format(self) -> ResponseFormat | None:
         if self.output_config is None or self.output_config.format is None:
@@ -148,3 +105,35 @@ class MessagesRequest(PromptRequest, frozen=True, kw_only=True):
 
 messages_decoder: Final = msgspec.json.Decoder(MessagesRequest)
 count_tokens_decoder: Final = msgspec.json.Decoder(CountTokensRequest)
+
+
+def _chat(asked: MessagesRequest | CountTokensRequest) -> Chat:
+    """Raises RequestError."""
+    if not asked.messages:
+        raise invalid("at least one message is required", "messages")
+    system = [ChatMessage("system", text_of(asked.system))] if asked.system else []
+    return Chat((*system, *chat_messages(asked.messages)), _options(asked))
+
+
+def _options(asked: MessagesRequest | CountTokensRequest) -> ChatOptions:
+    is_open = asked.messages[-1].role == "assistant"  # the answer goes on where it ends
+    kwargs = {} if asked.thinking is None else {"enable_thinking": asked.thinking.type != "disabled"}
+    choice: Literal["none", "auto", "required", "named"] = "auto"
+    name = ""
+    chosen = asked.tool_choice
+    match chosen:
+        case NoChoice():
+            choice = "none"
+        case AnyChoice():
+            choice = "required"
+        case NamedChoice():
+            choice, name = "named", chosen.name
+    return ChatOptions(
+        tools=tuple(tool.tool(f"tools[{index}]") for index, tool in enumerate(asked.tools or ())),
+        tool_choice=choice,
+        tool_name=name,
+        parallel_tool_calls=not (isinstance(chosen, ToolChoice) and chosen.disable_parallel_tool_use),
+        template_kwargs=msgspec.json.encode(kwargs).decode(),
+        add_generation_prompt=not is_open,
+        continue_final_message=is_open,
+    )

@@ -10,11 +10,12 @@ import msgspec
 
 from gateway.http.bodies import json_text
 from gateway.http.responses_api.items import InputItem, chat_messages
-from gateway.pipeline import Call
+from gateway.http.sampled_request import SampledRequest
+from gateway.request.call import Call
 from gateway.request.params import invalid
 from gateway.request.prompts import Chat
 from shared.ids import ModelName
-from shared.messages import ChatMessage, ChatOptions, GenerationParams, Tool
+from shared.messages import ChatMessage, ChatOptions, Tool
 from shared.structured import JsonSchemaFormat, ResponseFormat
 
 
@@ -57,20 +58,12 @@ class Reasoning(msgspec.Struct, frozen=True, kw_only=True):
     summary: str | None = None
 
 
-class ResponsesRequest(msgspec.Struct, frozen=True, kw_only=True):
+class ResponsesRequest(SampledRequest, frozen=True, kw_only=True):
     model: str
     input: str | list[InputItem]
     instructions: str | None = None
     max_output_tokens: int | None = None
     stream: bool | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    seed: int | None = None
-    ttft_s: float | None = None
-    tbt_s: float | None = None
-    timeout_s: float | None = None
-    priority: int | None = None
     tools: list[FunctionTool] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
@@ -96,18 +89,7 @@ class ResponsesRequest(msgspec.Struct, frozen=True, kw_only=True):
         if not messages:
             raise invalid("input must not be empty.", "input")
         system = (ChatMessage("system", self.instructions),) if self.instructions else ()
-        params = GenerationParams(
-            max_tokens=self.max_output_tokens,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            seed=self.seed,
-            ttft_s=self.ttft_s,
-            tbt_s=self.tbt_s,
-            timeout_s=self.timeout_s,
-            priority=self.priority,
-            response_format=self._response_format(),
-        )
+        params = self.params(self.max_output_tokens, self._response_format())
         chat = Chat((*system, *messages), self._options())
         return Call(call_id, ModelName(self.model), (chat,), params, arrived_at_s)
 
