@@ -98,6 +98,7 @@ async def measure(served: Served, first: str, second: ModelSource, options: argp
         lanes = [asyncio.create_task(lane()) for _ in range(options.streams)]
         await phase("(start)")
         await phase(_QUIET)
+        await phase("a command that changes nothing", "list")
         await phase("added, imported first", "add", second.name, second.path)
         await phase("after it")
         await phase("removed", "remove", second.name)
