@@ -66,9 +66,10 @@ async def run_importer(
     hear: Callable[[Progress], None],
     *,
     environ: Mapping[str, str] | None = None,
-    niceness: int = 0,
+    in_idle_time: bool = False,
 ) -> None:
-    """Passes on its progress; other output is ignored. A cancel ends it, with what it started.
+    """Passes on its progress; other output is ignored. A cancel ends it, with what it started. In idle time: whoever
+    wakes up takes the core from it at once (sched(7), SCHED_IDLE).
 
     Raises ModelError with its last line on stderr.
     """
@@ -76,8 +77,9 @@ async def run_importer(
 
     def before_exec() -> None:
         die_with_parent()
-        os.setpgrp()  # no session of its own: Linux shares cores between sessions first, whatever their niceness
-        os.nice(niceness)
+        os.setpgrp()  # no session of its own: Linux shares cores between sessions first, whatever their policies
+        if in_idle_time and sys.platform == "linux":
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
     process = await asyncio.create_subprocess_exec(
         *command,

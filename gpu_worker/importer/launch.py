@@ -2,12 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 from shared.catalogue import PLAIN_LAYOUT, ModelEntry, is_imported
 from shared.importing import Progress, import_command, run_importer
-
-_NICENESS: Final = 10
 
 
 async def ensure_imported(
@@ -19,4 +16,4 @@ async def ensure_imported(
     """Returns when the model is in the cache. Raises ModelError with the reason. A cancel ends the child."""
     if not is_imported(entry, PLAIN_LAYOUT, dtype):
         command = import_command(entry.name, entry.source, cache_dir, dtype)
-        await run_importer(command, on_progress, niceness=_NICENESS)
+        await run_importer(command, on_progress, in_idle_time=True)

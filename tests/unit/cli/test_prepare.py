@@ -1,6 +1,7 @@
 """Importers are shell scripts here that speak as the real one does."""
 
 import asyncio
+import sys
 from io import StringIO
 from pathlib import Path
 
@@ -83,3 +84,11 @@ def test_on_a_terminal_there_is_a_bar() -> None:
     with PreparationView(Console(file=output, force_terminal=True, width=80)) as view:
         view("a", Progress("load", 50, 100))
     assert "preparing a: load" in output.getvalue() and "50%" in output.getvalue()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no SCHED_IDLE")
+@pytest.mark.parametrize(("in_idle_time", "policy"), [(True, "5"), (False, "0")])
+async def test_it_runs_in_idle_time_where_it_is_told_to(in_idle_time: bool, policy: str) -> None:
+    script = "sed -n 's/^policy *: *//p' /proc/self/sched >&2; exit 1"
+    with pytest.raises(ModelError, match=f"^{policy}$"):
+        await run_importer(shell(script), lambda progress: None, in_idle_time=in_idle_time)
