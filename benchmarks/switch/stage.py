@@ -92,7 +92,7 @@ class _Served:
     """What the loader looks at."""
 
     running, waiting = (None,), ()
-    is_at_hand = True
+    is_at_hand, is_pinned = True, False
 
     def __init__(self, model: LoadedModel, weights: ArenaWeights) -> None:
         self.executor = model.executor
