@@ -1,7 +1,7 @@
 """How long a policy takes to plan a step, with many sequences of many models, as a share of a step of 8.4 ms.
 
 python -m benchmarks.plan [--policy aegaeon ...] [--running 256] [--waiting 1000 10000] [--models 16]
-    [--tenants 1] [--steps 3000]
+    [--tenants 1 8 1000] [--steps 3000]
 
 The worker's own bookkeeping (served models, waiting lines, KV blocks, places for weights) carries out each plan on a
 virtual clock; no model runs. Who ends is replaced by a newcomer, so as many wait at the end as at the start.
@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any, Final, TypeVar, cast, get_args
 
 import torch
@@ -52,6 +53,7 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Run:
     policy: PolicyName
+    num_tenants: int
     num_waiting: int
     mean_running: float
     mean_planned: float  # sequences in a step
@@ -165,8 +167,8 @@ def _timed(microseconds: list[float], call: Callable[[], T]) -> T:
     return result
 
 
-def measure(policy: PolicyName, num_waiting: int, options: argparse.Namespace) -> Run:
-    worker = PlannedWorker(policy, options.models, options.running, seed=0, num_tenants=options.tenants)
+def measure(policy: PolicyName, num_tenants: int, num_waiting: int, options: argparse.Namespace) -> Run:
+    worker = PlannedWorker(policy, options.models, options.running, seed=0, num_tenants=num_tenants)
     for _ in range(options.running + num_waiting):
         worker.enter()
     for _ in range(options.warm_up):  # until as many run as may
@@ -178,7 +180,8 @@ def measure(policy: PolicyName, num_waiting: int, options: argparse.Namespace) -
         num_running.append(worker.num_running)
         worker.step()
     plan, order = (_median_and_p99(samples) for samples in (worker.plan_us, worker.order_us))
-    return Run(policy, num_waiting, statistics.mean(num_running), statistics.mean(worker.num_planned), *plan, *order)
+    mean_running, mean_planned = statistics.mean(num_running), statistics.mean(worker.num_planned)
+    return Run(policy, num_tenants, num_waiting, mean_running, mean_planned, *plan, *order)
 
 
 def _median_and_p99(samples: Sequence[float]) -> tuple[float, float]:
@@ -186,14 +189,15 @@ def _median_and_p99(samples: Sequence[float]) -> tuple[float, float]:
 
 
 def summary(runs: Sequence[Run]) -> str:
-    header = ["policy", "waiting", "running", "in a step", "plan µs, median", "p99", "of 8.4 ms", "order µs, median",
-              "p99", "goal"]  # fmt: skip
+    header = ["policy", "tenants", "waiting", "running", "in a step", "plan µs, median", "p99", "of 8.4 ms",
+              "order µs, median", "p99", "goal"]  # fmt: skip
     rows = []
     for run in runs:
         is_met = run.plan_median_us <= MEDIAN_GOAL_US and run.plan_p99_us <= P99_GOAL_US
         rows.append(
             [
                 run.policy,
+                f"{run.num_tenants:,}",
                 f"{run.num_waiting:,}",
                 f"{run.mean_running:.0f}",
                 f"{run.mean_planned:.0f}",
@@ -214,14 +218,14 @@ def main() -> None:
     parser.add_argument("--running", type=int, default=256)
     parser.add_argument("--waiting", type=int, nargs="+", default=[1000, 10_000])
     parser.add_argument("--models", type=int, default=16)
-    parser.add_argument("--tenants", type=int, default=1, help="that the requests belong to")
+    parser.add_argument("--tenants", type=int, nargs="+", default=[1, 8, 1000], help="that the requests belong to")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--warm-up", type=int, default=1000, help="steps before the first measured one")
     options = parser.parse_args()
-    runs = [measure(policy, num, options) for policy in options.policy for num in options.waiting]
+    cases = product(options.policy, options.tenants, options.waiting)
+    runs = [measure(policy, tenants, waiting, options) for policy, tenants, waiting in cases]
     title = (
-        f"Planning a step: {options.models} models, at most {options.running} sequences running, {options.tenants} "
-        f"tenants; goal: median "
+        f"Planning a step: {options.models} models, at most {options.running} sequences running; goal: median "
         f"{MEDIAN_GOAL_US:.0f} µs, p99 {P99_GOAL_US:.0f} µs"
     )
     found = summary(runs)

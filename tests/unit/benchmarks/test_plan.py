@@ -6,7 +6,7 @@ import pytest
 from benchmarks.plan import POLICIES, PlannedWorker, Run, measure, summary
 from shared.config import PolicyName
 
-RUN = Run("request", 1000, 200.0, 40.0, 299.0, 999.0, 5.0, 9.0)
+RUN = Run("request", 1, 1000, 200.0, 40.0, 299.0, 999.0, 5.0, 9.0)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -23,8 +23,8 @@ def test_as_many_run_and_wait_all_the_time(policy: PolicyName) -> None:
 
 
 def test_only_measured_steps_count() -> None:
-    run = measure("round-robin", 5, Namespace(models=2, running=3, tenants=3, warm_up=30, steps=10))
-    assert run.num_waiting == 5 and 1 <= run.mean_planned <= run.mean_running <= 3
+    run = measure("round-robin", 3, 5, Namespace(models=2, running=3, warm_up=30, steps=10))
+    assert (run.num_tenants, run.num_waiting) == (3, 5) and 1 <= run.mean_planned <= run.mean_running <= 3
     assert 0 < run.plan_median_us <= run.plan_p99_us
 
 
