@@ -1,7 +1,8 @@
 """Copies beside computation: one thread, slices of at most 2 MiB, urgent ones first, at the pace of a link.
 
-A slice counts as arrived no earlier than its bytes over the bandwidth allow. Whoever waits for bytes waits on a
-condition and costs no core, as with a copy engine.
+A slice counts as arrived no earlier than its bytes over the bandwidth allow, after those before it. The link is not
+idle between slices: what the copy thread wakes up late by costs that slice and none after it. Whoever waits for bytes
+waits on a condition and costs no core, as with a copy engine.
 """
 
 import ctypes
@@ -18,11 +19,12 @@ SLICE_BYTES: Final = 2 << 20
 class CpuTransfer:
     """Between host memory and the memory that stands for a device's. Advanced by the copy thread alone."""
 
-    def __init__(self, pieces: Sequence[Piece], *, urgent: bool) -> None:
+    def __init__(self, pieces: Sequence[Piece], *, urgent: bool, asked_at_s: float = 0.0) -> None:
         self.num_bytes = sum(piece.source.numel() for piece in pieces)
         self.arrived_bytes = 0  # whole slices
         self.ended = self.num_bytes == 0
         self.urgent = urgent
+        self.asked_at_s = asked_at_s  # of the engine's clock
         self.cancelled = False
         self._slices: Iterator[Piece] = _slices(pieces)
         self._changed = threading.Condition()
@@ -84,7 +86,7 @@ class CpuCopyEngine:
         self._thread: threading.Thread | None = None
 
     def start(self, pieces: Sequence[Piece], *, urgent: bool) -> CpuTransfer:
-        transfer = CpuTransfer(pieces, urgent=urgent)
+        transfer = CpuTransfer(pieces, urgent=urgent, asked_at_s=self._clock())
         if transfer.ended:
             return transfer
         with self._changed:
@@ -114,7 +116,7 @@ class CpuCopyEngine:
                 transfer.end()
                 continue
             num_bytes = piece.source.numel()
-            due_at_s = max(due_at_s, self._clock()) + num_bytes / self._bytes_per_s
+            due_at_s = max(due_at_s, transfer.asked_at_s) + num_bytes / self._bytes_per_s
             # One core and no GIL: torch's own copy would bring a second team of threads beside the step's.
             ctypes.memmove(piece.destination.data_ptr(), piece.source.data_ptr(), num_bytes)
             if (early_s := due_at_s - self._clock()) > 0:

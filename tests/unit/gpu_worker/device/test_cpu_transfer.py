@@ -18,8 +18,10 @@ TIMEOUT_S = 10.0
 class Link:
     """A clock that moves only while the copy thread sleeps, which it does when the test lets it."""
 
-    def __init__(self) -> None:
+    def __init__(self, late_s: float = 0.0) -> None:
+        """late_s: by which the copy thread wakes up too late, each time."""
         self.now_s = 0.0
+        self._late_s = late_s
         self.copies = CpuCopyEngine(BYTES_PER_S, lambda: self.now_s, self._sleep)
         self._allowed = threading.Semaphore(0)
         self._asleep = threading.Semaphore(0)
@@ -27,7 +29,7 @@ class Link:
     def _sleep(self, seconds: float) -> None:
         self._asleep.release()
         assert self._allowed.acquire(timeout=TIMEOUT_S)
-        self.now_s += seconds
+        self.now_s += seconds + self._late_s
 
     def begin_slice(self) -> None:
         """Waits until the copy thread has copied a slice that has not arrived yet."""
@@ -68,6 +70,21 @@ def test_bytes_arrive_whole_and_no_earlier_than_the_link_allows() -> None:
     assert all(torch.equal(place, source) for place, source in zip(places, sources, strict=True))
     assert transfer.arrived_bytes == transfer.num_bytes == 3 * SLICE_BYTES + 22
     assert link.now_s == pytest.approx(transfer.num_bytes / BYTES_PER_S)
+    link.copies.close()
+
+
+def test_waking_up_late_delays_a_slice_and_none_after_it() -> None:
+    slice_s = SLICE_BYTES / BYTES_PER_S
+    link = Link(late_s=0.5 * slice_s)
+    first, _ = start(link, [pattern(4 * SLICE_BYTES)])
+    link.run(4)
+    assert ended(first).wait(TIMEOUT_S)
+    assert link.now_s == pytest.approx(4.5 * slice_s)
+    link.now_s = 10.0  # idle: what comes then has the link from then on
+    second, _ = start(link, [pattern(SLICE_BYTES)])
+    link.run(1)
+    assert ended(second).wait(TIMEOUT_S)
+    assert link.now_s == pytest.approx(10.0 + 1.5 * slice_s)
     link.copies.close()
 
 
