@@ -91,10 +91,14 @@ class MessagesRequest(SampledRequest, frozen=True, kw_only=True):
     stream: bool | None = None
     output_config: OutputConfig | None = None
 
+    def chat(self) -> Chat:
+        """Raises RequestError."""
+        return _chat(self)
+
     def call(self, call_id: str, arrived_at_s: float) -> Call:
         """Raises RequestError."""
         params = self.params(self.max_tokens, self._response_format(), self.stop_sequences)
-        return Call(call_id, ModelName(self.model), (_chat(self),), params, arrived_at_s)
+        return Call(call_id, ModelName(self.model), (self.chat(),), params, arrived_at_s)
 
     def _response_format(self) -> ResponseFormat | None:
         if self.output_config is None or self.output_config.format is None:

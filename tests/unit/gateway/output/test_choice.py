@@ -1,52 +1,26 @@
 """A sequence's tokens as text, and when they count as written, on a clock that stands until it is set."""
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.attainment import DeadlineMeter, TokenCounts
-from gateway.output.choice import Choice, Delta
-from gateway.sequences.sequence import Sequence
+from gateway.output.choice import Delta
 from shared.errors import ErrorCode, RequestError
 from shared.ids import RequestId
 from shared.messages import Ended, RequestFinished, TokenLogprobs
 from shared.slo import Slo
-from tests.unit.gateway.builders import submit
-from tests.unit.gateway.tiny_models import EOS_ID, byte_level, vocabulary
+from tests.unit.gateway.output.choice_reading import ChoiceReading, ids
+from tests.unit.gateway.tiny_models import EOS_ID, byte_level
 
 SLO = Slo(ttft_s=2.0, tbt_s=0.5)
 
 
-class Office:
-    """In the owner's place."""
-
-    def __init__(self) -> None:
-        self.cancelled: list[RequestId] = []
-        self.finished: list[RequestFinished] = []
-
-    def cancel(self, request_id: RequestId) -> None:
-        self.cancelled.append(request_id)
-
-    def announce(self, finished: RequestFinished) -> None:
-        self.finished.append(finished)
-
-
-class Reading:
-    """One choice of a request that arrived at 0."""
-
+class Reading(ChoiceReading):
     def __init__(self, *stops: str, max_tokens: int = 50, **wanted: Any) -> None:
-        self.now_s = 0.0
+        super().__init__(stops, max_tokens=max_tokens, slo=SLO, **wanted)
         self.has_logprobs = False
-        self.office = Office()
-        self.sequence = Sequence(submit(max_tokens=max_tokens, stop_token_ids=(EOS_ID,)), 0.0, lambda: None, 0.0)
-        self.of_model = TokenCounts()
-        meter = DeadlineMeter(SLO, 0.0, self.of_model)
-        owner = cast(Any, self.office)
-        self.choice = Choice(
-            0, self.sequence, vocabulary(byte_level()), (), stops, owner, meter, lambda: self.now_s, **wanted
-        )
 
     def get(self, at_s: float, *token_ids: int, ended: Ended | RequestError | None = None) -> Delta | None:
         """They arrive at that time, and what they complete is written at once."""
@@ -68,10 +42,6 @@ class Reading:
         [finished] = self.office.finished
         assert (finished.num_on_time_tokens, finished.num_due_tokens) == self.judged
         return finished
-
-
-def ids(text: str) -> list[int]:
-    return byte_level().encode(text, add_special_tokens=False).ids
 
 
 def test_each_token_is_measured_at_its_own_write() -> None:

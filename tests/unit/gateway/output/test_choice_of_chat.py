@@ -1,54 +1,29 @@
 """A chat's answer, token by token: its parts, what counts as written, how it ends."""
 
-from typing import Any, cast
-
-from gateway.attainment import DeadlineMeter, TokenCounts
 from gateway.output.answer import whole_calls
-from gateway.output.choice import Choice, Delta, merged
+from gateway.output.choice import Delta, merged
 from gateway.output.reasoning import ReasoningFormat
 from gateway.request.dialect import Dialect
 from gateway.request.expected import expect
-from gateway.sequences.sequence import Sequence
 from gateway.tools.formats import HERMES
 from shared.ids import RequestId
-from shared.messages import ChatOptions, Ended, RequestFinished, Tool
-from shared.slo import Slo
-from tests.unit.gateway.builders import submit
-from tests.unit.gateway.tiny_models import EOS_ID, byte_level, vocabulary
+from shared.messages import ChatOptions, Ended, Tool
+from tests.unit.gateway.output.choice_reading import VOCABULARY, ChoiceReading, ids
+from tests.unit.gateway.tiny_models import EOS_ID
 
 NOW = '<tool_call>{"name": "now", "arguments": {"zone": "CET"}}</tool_call>'
 DIALECT = Dialect(HERMES, ReasoningFormat("<think>", "</think>"))
 
 
-class Office:
-    """In the owner's place."""
-
-    def __init__(self) -> None:
-        self.cancelled: list[RequestId] = []
-        self.finished: list[RequestFinished] = []
-
-    def cancel(self, request_id: RequestId) -> None:
-        self.cancelled.append(request_id)
-
-    def announce(self, finished: RequestFinished) -> None:
-        self.finished.append(finished)
-
-
-class Answer:
+class Answer(ChoiceReading):
     def __init__(self, *stops: str, parallel: bool = True) -> None:
-        self.office = Office()
-        self.sequence = Sequence(submit(max_tokens=1000, stop_token_ids=(EOS_ID,)), 0.0, lambda: None, 0.0)
-        words = vocabulary(byte_level())
         options = ChatOptions(tools=(Tool("now"),), parallel_tool_calls=parallel)
-        expected = expect(DIALECT, options, self.sequence.first_submit.prompt, words, None)
-        reading = expected.open_reading()
-        meter = DeadlineMeter(Slo(), 0.0, TokenCounts())
-        owner = cast(Any, self.office)
-        self.choice = Choice(0, self.sequence, words, (), stops, owner, meter, lambda: 0.0, reading=reading)
+        expected = expect(DIALECT, options, (5, 6, 7), VOCABULARY, None)
+        super().__init__(stops, reading=expected.open_reading())
 
     def get(self, text: str, ended: Ended | None = None) -> list[Delta]:
         """Of its tokens, one after the other."""
-        token_ids = byte_level().encode(text, add_special_tokens=False).ids
+        token_ids = ids(text)
         if ended is not None and ended.reason == "stop":
             token_ids.append(EOS_ID)
         deltas = []
@@ -106,7 +81,7 @@ def test_without_parallel_calls_the_sequence_ends_with_the_first() -> None:
     assert deltas[-1].finish_reason == "tool_calls"
     assert answer.office.cancelled == [RequestId("r")]
     assert len(whole_calls(merged(deltas).tool_calls)) == 1
-    assert answer.choice.num_output_tokens < len(byte_level().encode(NOW + NOW, add_special_tokens=False).ids) / 2 + 1
+    assert answer.choice.num_output_tokens < len(ids(NOW + NOW)) / 2 + 1
 
 
 def test_a_stop_string_ends_it_and_nothing_that_was_held_is_lost() -> None:
