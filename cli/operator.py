@@ -3,23 +3,26 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from cli.output import Report
 from shared import subjects
 from shared.bus import Bus
 from shared.catalogue import described
 from shared.config import ModelSource, check_model
 from shared.errors import BusUnavailable, ModelError, NoResponders
 from shared.ids import ModelName, OwnerId, WorkerId
+from shared.levels import LevelChange, LevelKey
 from shared.messages import (
     AddModel,
     AnyMessage,
     AskCatalogue,
     Catalogue,
     CatalogueModel,
+    ChangeModel,
     ChangeRefused,
     Message,
     ModelLoad,
@@ -33,7 +36,6 @@ _LISTEN_S: Final = 1.5  # every worker and gateway beats at least once
 _FRESH_S: Final = 3.0  # who was not heard for longer is not waited for
 
 SERVING: Final = ("resident", "cached")
-Report = Callable[[str, float | None], None]  # what happens, share done
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,15 @@ class ModelStatus:
     state: str  # the best on any worker
     workers: dict[str, str]  # worker -> state
     reason: str = ""  # why it can't run
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedModel:
+    """How a model is served from now on."""
+
+    name: str
+    pinned: bool
+    changed: LevelChange  # where its service level differs from the configuration
 
 
 @dataclass
@@ -118,6 +129,14 @@ class Operator:
             num_left = sum(load.num_running + load.num_waiting for load in known)
             report(f"finishes {num_left} sequences" if num_left else "leaves", None)
             await self._news()
+
+    async def change(
+        self, name: ModelName, level: LevelChange, cleared: tuple[LevelKey, ...], pinned: bool | None
+    ) -> ChangedModel:
+        """Returns when it is kept. Raises ModelError where there is no such model."""
+        catalogue = await self._ask(ChangeModel(name, level, cleared, pinned))
+        [model] = [model for model in catalogue.models if model.name == name]
+        return ChangedModel(model.name, model.pinned, model.level)
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:

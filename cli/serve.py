@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
+from cli.address import write_url
 from cli.banner import banner, base_url
 from cli.broker import BrokerSetup
 from cli.client_env import write_client_env, write_operator_env
@@ -93,7 +94,7 @@ async def _serve(config: Config, supervisor: Supervisor) -> None:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(steward.run())
                     tasks.create_task(_end_when_refused(supervisor))
-                    tasks.create_task(_greet(config, client_env, own_key))
+                    tasks.create_task(_greet(config, folder, client_env, own_key))
             except* KottosError as errors:
                 raise errors.exceptions[0] from None
 
@@ -103,9 +104,10 @@ async def _end_when_refused(supervisor: Supervisor) -> None:
     raise ConfigError("a service refuses this configuration; its reason is above")
 
 
-async def _greet(config: Config, client_env: Path | None, own_key: str) -> None:
+async def _greet(config: Config, folder: Path, client_env: Path | None, own_key: str) -> None:
     url = base_url(config.gateway.host, config.gateway.port)
     models = await wait_ready(url, config, own_key)
+    write_url(folder, url)
     print(banner(url, models, client_env, needs_key=bool(own_key)), flush=True)
 
 

@@ -158,6 +158,9 @@ _NAMES: Final = {key: key for key in KEYS} | {key.removesuffix("_bytes"): key fo
 # values that no error message repeats
 _SECRETS: Final = frozenset({"bus.url", "bus.user", "bus.password", "keys.api", "keys.admin"})
 CONFIG_VARIABLE: Final = "KOTTOS_CONFIG"  # names the file
+URL_VARIABLE: Final = "KOTTOS_URL"  # for commands that talk to a gateway
+API_KEY_VARIABLE: Final = "KOTTOS_API_KEY"  # the same
+_NO_SETTINGS: Final = frozenset({CONFIG_VARIABLE, URL_VARIABLE, API_KEY_VARIABLE})
 
 
 def variable(name: str) -> str:
@@ -221,7 +224,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, _Given]:
     return _by_key(
         (_VARIABLES.get(name, name), _Given(value, name, is_text=True))
         for name, value in environ.items()
-        if name.startswith("KOTTOS_") and name != CONFIG_VARIABLE and value
+        if name.startswith("KOTTOS_") and name not in _NO_SETTINGS and value
     )
 
 

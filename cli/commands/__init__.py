@@ -1,1 +1,1 @@
-"""What each part of `kottos` takes. Nothing heavy is imported here before a command runs, so that help is there at once."""
+"""What each part of `kottos` takes. Nothing heavy is imported before a command runs, so that help is there at once."""

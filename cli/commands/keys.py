@@ -7,9 +7,9 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Column, Table
 
+from cli.commands.options import AsJson
+from cli.output import print_json, print_table
 from shared.api_keys import (
     ApiKey,
     Limit,
@@ -31,7 +31,6 @@ keys = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=Tru
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help=f"The stack's TOML file, if any. Environment: {CONFIG_VARIABLE}.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 class CreatedKey(msgspec.Struct, frozen=True):
@@ -91,7 +90,7 @@ def create(
     )
     change_keys(_path(config), lambda kept: added(kept, made))
     if as_json:
-        _print_json(CreatedKey(made.id, made.name, key))
+        print_json(CreatedKey(made.id, made.name, key))
         return
     print(f"The key of {name!r} ({made.id}), which is shown this once:", file=sys.stderr)
     print(key)
@@ -102,14 +101,14 @@ def list_keys(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """The keys, without themselves."""
     found = read_keys(_path(config)) or ()
     if as_json:
-        _print_json([_shown(key) for key in found])
+        print_json([_shown(key) for key in found])
         return
-    table = Table(Column("name", no_wrap=True), Column("id", no_wrap=True), "created", "models", "limits", box=None)
+    rows = []
     for key in found:
         name = f"{key.name} (admin)" if key.is_admin else key.name
         created = time.strftime("%Y-%m-%d", time.localtime(key.created))
-        table.add_row(name, key.id, created, "all" if key.models is None else ", ".join(key.models), _limits(key))
-    Console().print(table, markup=False)
+        rows.append((name, key.id, created, "all" if key.models is None else ", ".join(key.models), _limits(key)))
+    print_table("name", "id", "created", "models", "limits", rows=rows)
 
 
 @keys.command()
@@ -130,7 +129,7 @@ def revoke(
 
     change_keys(path, change)
     if as_json:
-        _print_json(names)
+        print_json(names)
         return
     print("\n".join(f"{name} is revoked" for name in names))
     if not read_keys(path):
@@ -161,7 +160,3 @@ def _limits(key: ApiKey) -> str:
 
 def _shown(key: ApiKey) -> ShownKey:
     return ShownKey(*(getattr(key, name) for name in ShownKey.__struct_fields__))
-
-
-def _print_json(value: object) -> None:
-    print(msgspec.json.encode(value).decode())

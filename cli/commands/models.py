@@ -1,50 +1,59 @@
-"""`kottos models list|add|remove`, on a stack that runs."""
+"""`kottos models`: list, add, remove, and how each is served, on a stack that runs."""
 
-import asyncio
-import contextlib
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from cli.client_env import OPERATOR_ENV, read_env
-from cli.operator import ModelStatus, Operator, Report
-from cli.run_dir import live_run_dirs
-from shared.bus import NatsBus
-from shared.config import BusConfig, ModelSource, load_config
-from shared.errors import ConfigError, KottosError
-from shared.ids import ModelName
+from cli.commands.completion import model_names
+from cli.commands.options import ApiKeyFile, AsJson, Url
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from cli.operator import ChangedModel, ModelStatus
+    from shared.levels import LevelKey
+
 _TIMEOUT_S: Final = 1800.0  # an import may have to download, and to wait for another one
+_DEFAULT: Final = "default"
+_LEVEL_KEYS: "Final[tuple[LevelKey, ...]]" = ("ttft_s", "tbt_s", "priority")
+
+
+class Told(msgspec.Struct, frozen=True):
+    name: str
+    state: str  # that it is in now, or on its way to
+
 
 models = typer.Typer(help="List, add and remove models of a running stack.", no_args_is_help=True)
 
+Name = Annotated[str, typer.Argument(help="As clients write it.", autocompletion=model_names)]
 EnvFile = Annotated[
     Path | None,
     typer.Option("--env", help="The operator.env of the stack's run folder; by default that of the only one here."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and no progress.")]
-Timeout = Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait until it is done.")]
+Timeout = Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="How long to wait until it is done.")]
 
 
 @models.command("list")
 def list_models(env: EnvFile = None, as_json: AsJson = False) -> None:
     """The models that are served, and their states on the workers."""
-    found = _run(env, lambda operator: operator.listed(), _TIMEOUT_S)
+    from cli.operating import operate
+    from cli.output import print_json, print_table
+
+    found = operate(env, lambda operator: operator.listed(), _TIMEOUT_S)
     if as_json:
-        print(msgspec.json.encode(found).decode())
+        print_json(found)
         return
-    table = Table("model", "state", "workers", "from", box=None)
-    for status in found:
-        workers = ", ".join(f"{worker}: {state}" for worker, state in sorted(status.workers.items()))
-        table.add_row(status.name, status.state, workers, status.reason or status.path)
-    Console().print(table, markup=False)
+    rows = [
+        (
+            status.name,
+            status.state,
+            ", ".join(f"{worker}: {state}" for worker, state in sorted(status.workers.items())),
+            status.reason or status.path,
+        )
+        for status in found
+    ]
+    print_table("model", "state", "workers", "from", rows=rows)
 
 
 @models.command()
@@ -56,70 +65,117 @@ def add(
     timeout: Timeout = _TIMEOUT_S,
 ) -> None:
     """Serve a model as well; returns when requests for it are answered."""
+    from cli.operating import operate
+    from cli.output import progress
+    from shared.config import ModelSource
+
     local = Path(path).expanduser()
     source = ModelSource(name, str(local.absolute()) if local.exists() else path)
-    with _progress(name, as_json) as report:
-        status = _run(env, lambda operator: operator.add(source, report), timeout)
+    with progress(name, quiet=as_json) as report:
+        status = operate(env, lambda operator: operator.add(source, report), timeout)
     _say(status, f"{name} is served", as_json)
 
 
 @models.command()
-def remove(
-    name: Annotated[str, typer.Argument(help="As clients write it.")],
+def remove(name: Name, env: EnvFile = None, as_json: AsJson = False, timeout: Timeout = _TIMEOUT_S) -> None:
+    """Serve a model no more; returns when what it had is finished and its memory is free."""
+    from cli.operating import operate
+    from cli.output import progress
+    from shared.ids import ModelName
+
+    with progress(name, quiet=as_json) as report:
+        operate(env, lambda operator: operator.remove(ModelName(name), report), timeout)
+    _say(Told(name, "removed"), f"{name} is gone", as_json)
+
+
+@models.command()
+def pin(name: Name, env: EnvFile = None, as_json: AsJson = False) -> None:
+    """Keep a model's weights on devices, while others have a place without."""
+    _say(_changed(env, name, pinned=True), f"{name} is pinned", as_json)
+
+
+@models.command()
+def unpin(name: Name, env: EnvFile = None, as_json: AsJson = False) -> None:
+    """Let a model's weights go like others."""
+    _say(_changed(env, name, pinned=False), f"{name} is no longer pinned", as_json)
+
+
+@models.command()
+def slo(
+    name: Name,
+    ttft: Annotated[
+        str | None, typer.Option(metavar="SECONDS", help="In which first tokens are due, or `default`.")
+    ] = None,
+    tbt: Annotated[str | None, typer.Option(metavar="SECONDS", help="From token to token, or `default`.")] = None,
+    priority: Annotated[str | None, typer.Option(metavar="NUMBER", help="Lower is served first; or `default`.")] = None,
     env: EnvFile = None,
     as_json: AsJson = False,
-    timeout: Timeout = _TIMEOUT_S,
 ) -> None:
-    """Serve a model no more; returns when what it had is finished and its memory is free."""
-    with _progress(name, as_json) as report:
-        _run(env, lambda operator: operator.remove(ModelName(name), report), timeout)
-    _say({"name": name, "state": "removed"}, f"{name} is gone", as_json)
+    """Change the service level of a model's requests to come; `default` means as configured."""
+    values = zip(_LEVEL_KEYS, (ttft, tbt, priority), strict=True)
+    given = {key: value for key, value in values if value is not None}
+    if not given:
+        raise typer.BadParameter("give --ttft, --tbt or --priority", param_hint="slo")
+    level = {key: value for key, value in given.items() if value != _DEFAULT}
+    cleared = tuple(key for key in _LEVEL_KEYS if given.get(key) == _DEFAULT)
+    _say(_changed(env, name, level, cleared), f"{name} has another service level", as_json)
 
 
-def _run(env: Path | None, work: Callable[[Operator], Coroutine[Any, Any, T]], timeout_s: float) -> T:
-    async def run() -> T:
-        operator = Operator(NatsBus(_bus_config(env), "operator"))
-        async with operator.listening(), asyncio.timeout(timeout_s):
-            return await work(operator)
-
-    try:
-        return asyncio.run(run())
-    except TimeoutError:
-        raise KottosError(f"not done after {timeout_s:g} s; `kottos models list` shows how far it is") from None
-
-
-def _bus_config(env: Path | None) -> BusConfig:
-    """Raises ConfigError."""
-    if env is not None:
-        return read_env(env)
-    configured = load_config().bus
-    if configured.url:
-        return configured
-    folders = [folder for folder in live_run_dirs() if (folder / OPERATOR_ENV).exists()]
-    if len(folders) != 1:
-        reason = f"{len(folders)} stacks run here" if folders else "no stack with its own bus runs here"
-        raise ConfigError(f"{reason}: give --env RUN_FOLDER/{OPERATOR_ENV}, or set bus.url")
-    return read_env(folders[0] / OPERATOR_ENV)
+@models.command()
+def load(
+    name: Name,
+    worker: Annotated[str | None, typer.Option(metavar="NAME", help="Default: the one with the least to do.")] = None,
+    url: Url = None,
+    api_key_file: ApiKeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have a model's weights brought to a worker, before anybody asks for it."""
+    _order("load", name, worker, url, api_key_file)
+    _say(Told(name, "loading"), f"{name} is on its way; `kottos models list` says how far", as_json)
 
 
-@contextlib.contextmanager
-def _progress(name: str, as_json: bool) -> Iterator[Report]:
-    """A bar on a terminal."""
-    console = Console(stderr=True)
-    if as_json or not console.is_terminal:
-        yield lambda text, share: None
-        return
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
-        task = bars.add_task(name, total=None)
-
-        def report(text: str, share: float | None) -> None:
-            bars.update(
-                task, description=f"{name} {text}", completed=share or 0.0, total=None if share is None else 1.0
-            )
-
-        yield report
+@models.command()
+def unload(
+    name: Name,
+    worker: Annotated[str | None, typer.Option(metavar="NAME", help="Default: all of them.")] = None,
+    url: Url = None,
+    api_key_file: ApiKeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have the memory of a model's weights freed; it comes back when somebody asks for it."""
+    _order("unload", name, worker, url, api_key_file)
+    _say(Told(name, "unloading"), f"{name} leaves memory when it is idle", as_json)
 
 
-def _say(result: ModelStatus | dict[str, str], text: str, as_json: bool) -> None:
-    print(msgspec.json.encode(result).decode() if as_json else text)
+def _changed(
+    env: Path | None,
+    name: str,
+    level: "Mapping[LevelKey, str] | None" = None,
+    cleared: "tuple[LevelKey, ...]" = (),
+    pinned: bool | None = None,
+) -> "ChangedModel":
+    from cli.operating import operate, parse_level
+    from shared.ids import ModelName
+
+    change = parse_level(level or {})
+    return operate(env, lambda operator: operator.change(ModelName(name), change, cleared, pinned), _TIMEOUT_S)
+
+
+def _order(order: str, name: str, worker: str | None, url: str | None, api_key_file: Path | None) -> None:
+    """Asked of a gateway, which chooses the workers by what their beats say."""
+    from urllib.parse import quote, urlencode
+
+    from cli.gateway_client import run_with_gateway
+
+    query = f"?{urlencode({'worker': worker})}" if worker else ""
+    path = f"/admin/models/{quote(name)}/{order}{query}"
+    run_with_gateway(url, api_key_file, lambda client: client.ask("POST", path, msgspec.Raw))
+
+
+def _say(result: "ModelStatus | ChangedModel | Told", text: str, as_json: bool) -> None:
+    from cli.output import print_json
+
+    if as_json:
+        print_json(result)
+    else:
+        print(text)

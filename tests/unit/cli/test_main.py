@@ -1,9 +1,15 @@
+import importlib.metadata
+import json
 import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
+from cli.exit_codes import ExitCode
 from cli.main import app, main
 from shared.config import CONFIG_VARIABLE, KEYS, Config, ModelSource, variable
 
@@ -79,6 +85,38 @@ def test_help_shows_the_variable_of_every_option() -> None:
         assert name in VARIABLES, option.name
 
 
-def test_version_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert kottos(monkeypatch, "version") == 0
-    assert capsys.readouterr().out.strip().count(".") == 2
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0 and capsys.readouterr().out == f"kottos {importlib.metadata.version('kottos')}\n"
+    with pytest.raises(SystemExit):
+        main(["version", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert told["python"] == platform.python_version() and told["devices"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nothing"],
+        ["workers", "--url", "ftp://x"],
+        ["drain", "w", "--undo", "--wait"],
+        ["models", "slo", "m"],
+        ["models", "slo", "m", "--ttft", "fast"],
+        ["keys", "create", "--name", "x", "--concurrency", "0"],
+    ],
+    ids=" ".join,
+)
+def test_a_bad_command_line_has_its_status(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    said = capsys.readouterr()
+    assert ended.value.code == ExitCode.USAGE and said.out == "" and "Traceback" not in said.err
+
+
+def test_help_is_there_without_what_commands_need() -> None:
+    """Importing them takes most of the time."""
+    heavy = "{'torch', 'transformers', 'aiohttp', 'nats', 'rich.table', 'rich.live', 'urllib.request'}"
+    script = f"import sys, cli.main\nsys.exit(str(found) if (found := {heavy} & set(sys.modules)) else 0)"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
