@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cli.commands.bench import bench
 from cli.commands.fleet import drain, requests, workers
 from cli.commands.keys import keys
 from cli.commands.models import models
@@ -38,15 +39,8 @@ app.command()(workers)
 app.command()(requests)
 app.command()(drain)
 app.add_typer(keys, name="keys")
+app.add_typer(bench, name="bench")
 app.command()(version)
-
-
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
-def bench(context: typer.Context, name: Annotated[str, typer.Argument(help="switch, throughput, ...")]) -> None:
-    """Run a benchmark of the repository; what follows its name goes to it (try --help)."""
-    from cli.bench import run_benchmark
-
-    run_benchmark(name, context.args)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,10 +3,10 @@ import sys
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from cli.bench import BENCHMARKS, run_benchmark
 from cli.main import app
-from shared.errors import KottosError
 
 
 @pytest.fixture
@@ -31,6 +31,11 @@ def test_options_go_to_the_benchmark(executed: list[list[str]]) -> None:
     assert executed == [[sys.executable, "-m", "benchmarks.switch", "--repeats", "3", "--help"]]
 
 
-def test_an_unknown_one_is_refused_with_the_names() -> None:
-    with pytest.raises(KottosError, match="'nothing'; there are: switch, throughput"):
-        run_benchmark("nothing", [])
+def test_help_tells_them_all() -> None:
+    shown = CliRunner().invoke(app, ["bench", "--help"]).output
+    assert [name for name in (*BENCHMARKS, "serve") if name not in shown] == []
+
+
+def test_an_unknown_one_is_refused() -> None:
+    ended = CliRunner().invoke(app, ["bench", "nothing"])
+    assert ended.exit_code == 2 and "nothing" in ended.output

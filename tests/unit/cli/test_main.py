@@ -103,6 +103,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         ["drain", "w", "--undo", "--wait"],
         ["models", "slo", "m"],
         ["models", "slo", "m", "--ttft", "fast"],
+        ["bench", "serve", "m", "--prompt-words", "9-3"],
         ["keys", "create", "--name", "x", "--concurrency", "0"],
     ],
     ids=" ".join,
