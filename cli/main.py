@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.commands.bench import bench
+from cli.commands.chat import chat
 from cli.commands.fleet import drain, requests, workers
 from cli.commands.keys import keys
 from cli.commands.models import models
@@ -34,6 +35,7 @@ def _kottos(
 
 
 app.command()(serve)
+app.command()(chat)
 app.add_typer(models, name="models")
 app.command()(workers)
 app.command()(requests)

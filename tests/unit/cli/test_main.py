@@ -99,6 +99,9 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     "arguments",
     [
         ["nothing"],
+        ["chat"],
+        ["chat", "m", "hi", "--temperature", "3"],
+        ["chat", "m", "hi", "--max-tokens", "0"],
         ["workers", "--url", "ftp://x"],
         ["drain", "w", "--undo", "--wait"],
         ["models", "slo", "m"],

@@ -1,0 +1,1 @@
+"""`kottos chat`: a conversation with a model, through a gateway."""
