@@ -12,6 +12,7 @@ from cli.commands.fleet import drain, requests, workers
 from cli.commands.keys import keys
 from cli.commands.models import models
 from cli.commands.serve import serve
+from cli.commands.top import top
 from cli.commands.version import print_version, version
 from cli.exit_codes import exit_code
 from cli.output import printable
@@ -36,6 +37,7 @@ def _kottos(
 
 app.command()(serve)
 app.command()(chat)
+app.command()(top)
 app.add_typer(models, name="models")
 app.command()(workers)
 app.command()(requests)

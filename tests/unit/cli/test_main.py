@@ -102,6 +102,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         ["chat"],
         ["chat", "m", "hi", "--temperature", "3"],
         ["chat", "m", "hi", "--max-tokens", "0"],
+        ["top", "--url", "nowhere", "--once"],
         ["workers", "--url", "ftp://x"],
         ["drain", "w", "--undo", "--wait"],
         ["models", "slo", "m"],
