@@ -136,7 +136,7 @@ class WorkerService:
                 log.warning("a %s does not belong here", type(message).__name__)
 
     def _note_drained(self, catalogue: Catalogue) -> None:
-        """Beats say so, and it gets no new work; what it has it finishes."""
+        """Beats say so: it gets no new work, and owners have what it runs go on elsewhere where they can."""
         is_drained = self._worker in catalogue.drained
         if is_drained != self._is_drained:
             log.info("it takes no new work" if is_drained else "it takes new work again")

@@ -9,6 +9,7 @@ FRESH_WORKER_S: Final = 2.0  # workers beat twice a second
 FRESH_ROUTER_S: Final = 4.0  # routers once
 
 ModelState = Literal["resident", "cached", "loading", "failed"]
+_SERVED: Final = ("resident", "cached")
 _BEST_FIRST: Final[tuple[ModelState, ...]] = ("resident", "cached", "loading", "failed")
 
 
@@ -60,6 +61,18 @@ class Cluster:
     def max_sequence_tokens(self, model: ModelName) -> int:
         """The longest sequence that fits some worker; 0: nobody knows yet."""
         return max((load.max_sequence_tokens for load in self._loads(model)), default=0)
+
+    def fits_elsewhere(self, worker: WorkerId, now_s: float) -> dict[ModelName, int]:
+        """Tokens of the longest sequence that fits every other worker that takes work for the model, if any does."""
+        fitting: dict[ModelName, int] = {}
+        for heard in self._workers.values():
+            if heard.beat.worker == worker or heard.beat.draining or now_s - heard.at_s > FRESH_WORKER_S:
+                continue
+            for load in heard.beat.models:
+                if load.state in _SERVED:
+                    least = fitting.get(load.model, load.max_sequence_tokens)
+                    fitting[load.model] = min(least, load.max_sequence_tokens)
+        return fitting
 
     def metrics_addresses(self) -> list[tuple[str, str, str]]:
         """Of who says where: service, name, host:port."""

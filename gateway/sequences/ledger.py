@@ -7,7 +7,7 @@ Any message may be lost. A hole in the frame numbers shows at once that one was;
 silence: a sequence that nothing was heard of for QUIET_S is asked for where it should be.
 """
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -34,6 +34,7 @@ from shared.messages import (
 MAX_CRASHES: Final = 2
 QUIET_S: Final = 10.0
 BEHIND_S: Final = 1.0  # the same where tokens are known to be missing
+_NOWHERE: Final[Mapping[ModelName, int]] = {}
 
 
 class Publish(NamedTuple):
@@ -173,8 +174,13 @@ class Ledger:
             acts.append(Publish(subjects.worker(place.worker), EndAck(self._owner, tuple(ended))))
         return acts
 
-    def on_worker_beat(self, beat: WorkerBeat, now_s: float) -> list[Act]:
-        """Shows a worker's former lives as gone, and lost frames that no other followed."""
+    def on_worker_beat(
+        self, beat: WorkerBeat, now_s: float, fits_elsewhere: Mapping[ModelName, int] = _NOWHERE
+    ) -> list[Act]:
+        """Shows a worker's former lives as gone, lost frames that no other followed, and that it is being drained.
+
+        fits_elsewhere: tokens of the longest sequence that any other worker would take, of models that one does.
+        """
         place = Place(beat.worker, beat.incarnation)
         former = [other for other in self._links if other.worker == place.worker and other != place]
         acts = [act for other in former for act in self._lose(other, now_s)]
@@ -183,6 +189,8 @@ class Ledger:
         if newest > link.last_number:
             link.last_number = newest
             acts += self._ask_all(place, now_s)
+        if beat.draining:
+            acts += self._hand_over(place, now_s, fits_elsewhere)
         return acts
 
     # --- what silence says ---
@@ -237,17 +245,26 @@ class Ledger:
         del self._links[place]
         return [act for sequence in self._at(place) for act in self._try_again(sequence, now_s)]
 
+    def _hand_over(self, place: Place, now_s: float, fits_elsewhere: Mapping[ModelName, int]) -> list[Act]:
+        """What another worker can take goes on there, from the tokens that are here."""
+        fitting = [s for s in self._at(place) if s.most_tokens <= fits_elsewhere.get(s.first_submit.model, 0)]
+        return [act for sequence in fitting for act in self._go_on(sequence, now_s)]
+
     def _at(self, place: Place) -> list[Sequence]:
         return [sequence for sequence in self._sequences.values() if sequence.place == place]
 
     def _try_again(self, sequence: Sequence, now_s: float) -> list[Act]:
+        """Its worker is lost. What ends here anyway does not end by that."""
+        sequence.num_crashes += 1
+        if sequence.num_crashes >= MAX_CRASHES and sequence.end_in_output() is None:
+            self._end(sequence, RequestError(ErrorCode.INTERNAL, "The workers that ran this request were lost."))
+            return []
+        return self._go_on(sequence, now_s)
+
+    def _go_on(self, sequence: Sequence, now_s: float) -> list[Act]:
         """The next attempt, from the tokens that are here."""
         if ended := sequence.end_in_output():
             self._end(sequence, ended)
-            return []
-        sequence.num_crashes += 1
-        if sequence.num_crashes >= MAX_CRASHES:
-            self._end(sequence, RequestError(ErrorCode.INTERNAL, "The workers that ran this request were lost."))
             return []
         self._tombstones.add(sequence.first_submit.request_id, sequence.attempt, sequence.first_submit.model)
         sequence.next_attempt(now_s)

@@ -148,7 +148,8 @@ class Owner:
                 self._ledger.on_refused(message)
             case WorkerBeat():
                 self._cluster.on_worker_beat(message, now_s)
-                self._perform(self._ledger.on_worker_beat(message, now_s))
+                elsewhere = self._cluster.fits_elsewhere(message.worker, now_s) if message.draining else {}
+                self._perform(self._ledger.on_worker_beat(message, now_s, elsewhere))
             case RouterBeat():
                 self._cluster.on_router_beat(message, now_s)
                 self._perform(self._ledger.on_router_beat(message))

@@ -52,6 +52,11 @@ class Sequence:
             return "submitting" if self.router is None else "held"
         return "running" if self.output else "queued"
 
+    @property
+    def most_tokens(self) -> int:
+        """Of prompt and output."""
+        return len(self.first_submit.prompt) + self.first_submit.sampling.max_tokens
+
     def submit(self) -> Submit:
         """The message that asks for the rest of this sequence."""
         return msgspec.structs.replace(self.first_submit, attempt=self.attempt, output=tuple(self.output))

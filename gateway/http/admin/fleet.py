@@ -97,7 +97,7 @@ class FleetRoutes:
         return json_response(AdminRequestList(list(self._in_flight())))
 
     async def drain(self, request: web.Request) -> web.Response:
-        """It gets no new work from now on; that it has finished what it had shows in its models' numbers."""
+        """It gets no new work from now on; that it has none any more shows in its models' numbers."""
         worker = WorkerId(request.match_info["worker"])
         if all(beat.worker != worker for beat, _ in self._cluster.workers(self._clock())):
             raise web.HTTPNotFound(reason="There is no such worker.")

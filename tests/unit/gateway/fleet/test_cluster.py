@@ -3,7 +3,7 @@ from msgspec.structs import replace
 from gateway.fleet.cluster import FRESH_ROUTER_S, FRESH_WORKER_S, Cluster
 from shared.ids import ModelName, WorkerId
 from shared.messages import ModelLoad, RouterBeat
-from tests.unit.gateway.builders import MODEL, ROUTER, beat
+from tests.unit.gateway.builders import MODEL, ROUTER, WORKER, beat
 
 OTHER = WorkerId("worker-1")
 
@@ -72,3 +72,23 @@ def test_ready_needs_a_router_a_worker_and_a_model() -> None:
     assert "worker" in seen.not_ready(FRESH_WORKER_S + 0.1)
     seen.on_worker_beat(beat(), FRESH_ROUTER_S + 0.1)
     assert "router" in seen.not_ready(FRESH_ROUTER_S + 0.1)
+
+
+def test_what_fits_elsewhere_fits_every_other_worker_that_takes_work() -> None:
+    seen, third = cluster(), WorkerId("worker-2")
+
+    def hear(worker: WorkerId, most: int, *, state: str = "cached", draining: bool = False, at_s: float = 0.0) -> None:
+        load = ModelLoad(MODEL, state, max_sequence_tokens=most)  # type: ignore[arg-type]
+        seen.on_worker_beat(replace(beat(worker=worker, models=(load,)), draining=draining), at_s)
+
+    hear(WORKER, 500, draining=True)
+    assert seen.fits_elsewhere(WORKER, 0.0) == {}
+    hear(OTHER, 300)
+    hear(third, 400)
+    assert seen.fits_elsewhere(WORKER, 0.0) == {MODEL: 300}
+    hear(OTHER, 300, draining=True)
+    assert seen.fits_elsewhere(WORKER, 0.0) == {MODEL: 400}
+    hear(third, 400, state="loading")
+    assert seen.fits_elsewhere(WORKER, 0.0) == {}
+    hear(third, 400)
+    assert seen.fits_elsewhere(WORKER, FRESH_WORKER_S + 0.1) == {}
