@@ -1,11 +1,39 @@
+import os
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.integration.worker_harness import TinyModels
+from shared.child import dies_with_parent
+from tests.integration.host_cache_harness import owner_command, owner_environ
+from tests.integration.tiny_models import TinyModels
+
+HOST_MEMORY_BYTES = 1 << 30  # all tiny models fit many times over
 
 
 @pytest.fixture(scope="session")
-def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyModels]:
-    """Made and imported when first asked for."""
-    yield TinyModels(tmp_path_factory.mktemp("tiny-models"))
+def host_cache_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Of a host model cache that serves the workers of all tests, as it does those of a host."""
+    folder = tmp_path_factory.mktemp("host-cache")
+    socket = folder / "socket"
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(
+            owner_command(),
+            env=owner_environ(socket, HOST_MEMORY_BYTES),
+            stderr=log,
+            preexec_fn=dies_with_parent(),
+        ) as owner,
+    ):
+        yield socket
+        owner.terminate()
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory, host_cache_socket: Path) -> TinyModels:
+    """Made and imported when first asked for: once, also where several processes share a run (pytest-xdist)."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    return TinyModels(folder / "tiny-models", host_cache_socket)

@@ -104,18 +104,25 @@ async def worker(reach: Reach | Path) -> AsyncIterator[Worker]:
         await asyncio.wait([running])
 
 
-@contextlib.asynccontextmanager
-async def owner_process(socket: Path, host_memory_bytes: int) -> AsyncIterator[Process]:
-    """It may not listen yet."""
+def owner_command() -> list[str]:
+    return [sys.executable, "-m", "gpu_worker.host_cache"]
+
+
+def owner_environ(socket: Path, host_memory_bytes: int) -> dict[str, str]:
+    """Nothing of our own settings is in it."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("KOTTOS_")}
-    environ |= {
+    return environ | {
         "KOTTOS_WORKER_HOST_CACHE_SOCKET": str(socket),
         "KOTTOS_WORKER_HOST_MEMORY": str(host_memory_bytes),
         "KOTTOS_WORKER_KV_MEMORY": "16MiB",
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gpu_worker.host_cache", env=environ, stderr=PIPE
-    )
+
+
+@contextlib.asynccontextmanager
+async def owner_process(socket: Path, host_memory_bytes: int) -> AsyncIterator[Process]:
+    """It may not listen yet."""
+    environ = owner_environ(socket, host_memory_bytes)
+    process = await asyncio.create_subprocess_exec(*owner_command(), env=environ, stderr=PIPE)
     try:
         yield process
     finally:

@@ -43,8 +43,9 @@ from tests.integration.scripted_worker import WORKER as SCRIPTED
 from tests.integration.scripted_worker import ScriptedWorker
 from tests.integration.test_gateway_process import gateway_process
 from tests.integration.test_router_process import BEAT, MODEL, OWNER, SUBMIT, WORKER, Ear, beating, router_process
+from tests.integration.tiny_models import TinyModels
 from tests.integration.worker_harness import WORKER as REAL_WORKER
-from tests.integration.worker_harness import TinyModels, running_worker
+from tests.integration.worker_harness import running_worker
 
 NUM_MESSAGES: Final = 500
 ANY: Final = (Submit, Assign, Cancel, Frame, EndAck, Resend, WorkerBeat, OwnerBeat, Generate, AddModel, AskCatalogue)

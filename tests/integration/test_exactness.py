@@ -7,7 +7,8 @@ import pytest
 
 from benchmarks.tiny_models import VOCAB_SIZE
 from shared.config import ModelSource
-from tests.integration.worker_harness import TinyModels, running_worker
+from tests.integration.tiny_models import TinyModels
+from tests.integration.worker_harness import running_worker
 
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral", "gemma3", "gpt_neox", "phi", "qwen3_moe")
 NUM_TOKENS = 24
@@ -31,7 +32,7 @@ async def check(
         beat = await harness.beat_where(lambda beat: not beat.models[0].num_running)
         numbers = [frame.number for frame in harness.frames]
     for (source, prompt, num), output in zip(requests, outputs, strict=True):
-        assert output == tiny_models.generate(source, prompt, num)
+        assert output == tiny_models.generate(source, prompt, num, output)
     assert beat.kv_used_bytes == 0
     assert numbers == list(range(1, len(numbers) + 1))
     return [switch.model for switch in harness.switches]
@@ -79,7 +80,7 @@ async def test_preempted_and_resumed(tiny_models: TinyModels, family: str) -> No
         streams = [await harness.finish(request_id) for request_id in ids]
     assert sum(stream.ended.num_preemptions for stream in streams if stream.ended) > 0
     for (_, prompt, num), stream in zip(requests, streams, strict=True):
-        assert stream.tokens == tiny_models.generate(source, prompt, num)
+        assert stream.tokens == tiny_models.generate(source, prompt, num, stream.tokens)
 
 
 async def test_resumed_from_an_earlier_attempts_output(tiny_models: TinyModels) -> None:

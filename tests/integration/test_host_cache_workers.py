@@ -13,7 +13,8 @@ from gpu_worker.host_cache.protocol import BlobSpec
 from shared.config import Config, ModelSource
 from tests.integration.host_cache_harness import held_memfds, owner_process
 from tests.integration.step_gate import gated_steps
-from tests.integration.worker_harness import Harness, TinyModels, running_worker
+from tests.integration.tiny_models import TinyModels
+from tests.integration.worker_harness import Harness, running_worker
 
 PROMPT = list(range(2, 30))
 NUM_TOKENS = 24

@@ -9,7 +9,8 @@ from gpu_worker.sequence import Sequence
 from gpu_worker.served_model import ServedModel
 from shared.config import ModelSource
 from tests.integration.test_exactness import FAMILIES, KV_BYTES, NUM_TOKENS, ONE_MODEL_BYTES, prompts
-from tests.integration.worker_harness import Harness, Stream, TinyModels, running_worker
+from tests.integration.tiny_models import TinyModels
+from tests.integration.worker_harness import Harness, Stream, running_worker
 
 
 async def run_all(harness: Harness, requests: list[tuple[ModelSource, list[int], int]]) -> list[Stream]:
@@ -36,7 +37,7 @@ async def test_preempted_and_resumed(tiny_models: TinyModels, family: str, num_h
     async with running_worker(config) as harness:
         streams = await run_all(harness, requests)
     for (_, prompt, num), stream in zip(requests, streams, strict=True):
-        assert stream.tokens == tiny_models.generate(source, prompt, num)
+        assert stream.tokens == tiny_models.generate(source, prompt, num, stream.tokens)
     ends = [stream.ended for stream in streams if stream.ended]
     num_preemptions, num_swaps = sum(end.num_preemptions for end in ends), sum(end.num_swaps for end in ends)
     assert num_preemptions > 0
@@ -85,7 +86,7 @@ async def test_swapped_out_and_in_at_every_step(
     async with running_worker(config) as harness:
         streams = await run_all(harness, requests)
     for (source, prompt, num), stream in zip(requests, streams, strict=True):
-        assert stream.tokens == tiny_models.generate(source, prompt, num)
+        assert stream.tokens == tiny_models.generate(source, prompt, num, stream.tokens)
         assert stream.ended is not None
         assert stream.ended.num_swaps == stream.ended.num_preemptions >= NUM_TOKENS - 1
 
@@ -103,7 +104,7 @@ async def test_swapped_over_a_link_at_every_step(tiny_models: TinyModels, monkey
     async with running_worker(config) as harness:
         streams = await run_all(harness, requests)
     for (_, prompt, num), stream in zip(requests, streams, strict=True):
-        assert stream.tokens == tiny_models.generate(source, prompt, num)
+        assert stream.tokens == tiny_models.generate(source, prompt, num, stream.tokens)
         assert stream.ended is not None
         assert stream.ended.num_swaps >= NUM_TOKENS - 1
 
@@ -123,4 +124,4 @@ async def test_cancels_while_kv_is_on_its_way(tiny_models: TinyModels, monkeypat
     assert beat.kv_used_bytes == 0
     assert [stream.ended.reason for stream in streams if stream.ended] == ["cancelled", "length"] * 4
     for prompt, stream in zip(prompts(8, seed=4), streams, strict=True):
-        assert stream.tokens == tiny_models.generate(source, prompt, 100)[: len(stream.tokens)]
+        assert stream.tokens == tiny_models.generate(source, prompt, len(stream.tokens), stream.tokens)

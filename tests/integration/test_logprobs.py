@@ -13,7 +13,8 @@ from shared.messages import TokenLogprobs
 from tests.integration.step_gate import gated_steps
 from tests.integration.test_exactness import FAMILIES, KV_BYTES, NUM_TOKENS, ONE_MODEL_BYTES, prompts
 from tests.integration.test_kv_swap import swap_at_every_step
-from tests.integration.worker_harness import Harness, Stream, TinyModels, running_worker
+from tests.integration.tiny_models import TinyModels
+from tests.integration.worker_harness import Harness, Stream, running_worker
 
 TOLERANCE = 1e-4  # of a logarithm: the company in a step changes the last bits of logits
 NUM_TOP = 3
@@ -50,7 +51,7 @@ async def run_and_check(
     ids = [await submit(harness, source, prompt, num_tokens) for source, prompt in requests]
     streams = [await harness.finish(request_id) for request_id in ids]
     for (source, prompt), stream in zip(requests, streams, strict=True):
-        assert stream.tokens == tiny_models.generate(source, prompt, num_tokens)
+        assert stream.tokens == tiny_models.generate(source, prompt, num_tokens, stream.tokens)
         check(tiny_models, source, prompt, stream)
     return streams
 
@@ -144,7 +145,7 @@ async def test_who_does_not_ask_gets_none_and_the_same_tokens(tiny_models: TinyM
             ids.append(await submit(harness, source, prompt, NUM_TOKENS, **asked))
         streams = [await harness.finish(request_id) for request_id in ids]
     for number, (prompt, stream) in enumerate(zip(prompts(6), streams, strict=True)):
-        assert stream.tokens == tiny_models.generate(source, prompt, NUM_TOKENS)
+        assert stream.tokens == tiny_models.generate(source, prompt, NUM_TOKENS, stream.tokens)
         if number % 2:
             check(tiny_models, source, prompt, stream)
         else:

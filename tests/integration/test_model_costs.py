@@ -10,7 +10,8 @@ from shared.ids import ModelName
 from shared.messages import WorkerBeat
 from tests.integration.test_exactness import KV_BYTES, ONE_MODEL_BYTES, prompts
 from tests.integration.test_streaming import SLOW_BYTES_PER_S
-from tests.integration.worker_harness import TinyModels, running_worker
+from tests.integration.tiny_models import TinyModels
+from tests.integration.worker_harness import running_worker
 
 NUM_TOKENS = 6
 

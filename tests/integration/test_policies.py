@@ -8,7 +8,8 @@ from shared.config import ModelSource, PolicyName
 from shared.ids import ModelName
 from shared.messages import WorkerBeat
 from tests.integration.step_gate import gated_steps
-from tests.integration.worker_harness import Harness, TinyModels, running_worker
+from tests.integration.tiny_models import TinyModels
+from tests.integration.worker_harness import Harness, running_worker
 
 SWITCHING = [name for name in get_args(PolicyName) if name not in ("static", "dedicated")]
 NUM_TOKENS = 20
@@ -24,7 +25,7 @@ def three(tiny_models: TinyModels) -> list[ModelSource]:
 async def check(harness: Harness, tiny_models: TinyModels, sources: list[ModelSource]) -> None:
     requests = [(source, prompt, NUM_TOKENS) for prompt in PROMPTS for source in sources]
     for (source, prompt, num), output in zip(requests, await harness.run_all(requests), strict=True):
-        assert output == tiny_models.generate(source, prompt, num)
+        assert output == tiny_models.generate(source, prompt, num, output)
 
 
 @pytest.mark.parametrize("policy", SWITCHING)
@@ -55,7 +56,8 @@ async def test_with_kv_for_few(tiny_models: TinyModels, policy: PolicyName, monk
             ids = [await harness.submit(source.name, prompt, NUM_TOKENS) for source, prompt in requests]
             await gate.arrival()
         for (source, prompt), request_id in zip(requests, ids, strict=True):
-            assert (await harness.finish(request_id)).tokens == tiny_models.generate(source, prompt, NUM_TOKENS)
+            tokens = (await harness.finish(request_id)).tokens
+            assert tokens == tiny_models.generate(source, prompt, NUM_TOKENS, tokens)
         beat = await harness.beat_where(lambda beat: not any(load.num_running for load in beat.models))
         ends = [stream.ended for stream in harness.streams.values() if stream.ended]
     assert beat.kv_used_bytes == 0

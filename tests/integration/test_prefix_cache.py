@@ -5,7 +5,8 @@ import pytest
 from shared.messages import Ended
 from tests.integration.test_exactness import FAMILIES, KV_BYTES, prompts
 from tests.integration.test_kv_swap import swap_at_every_step
-from tests.integration.worker_harness import Harness, Stream, TinyModels, running_worker
+from tests.integration.tiny_models import TinyModels
+from tests.integration.worker_harness import Harness, Stream, running_worker
 
 BLOCK_TOKENS = 16
 PROMPT = list(range(2, 72))  # 70 tokens: past the tiny models' windows, four full blocks and a part
@@ -28,9 +29,9 @@ async def test_the_same_prompt_again_and_a_turn_of_a_conversation(tiny_models: T
         first, second = [await run(harness, source.name, PROMPT) for _ in range(2)]
         following = [*PROMPT, *second.tokens, 5, 6, 7]
         third = await run(harness, source.name, following)
-    expected = tiny_models.generate(source, PROMPT, NUM_TOKENS)
+    expected = tiny_models.generate(source, PROMPT, NUM_TOKENS, first.tokens)
     assert first.tokens == second.tokens == expected
-    assert third.tokens == tiny_models.generate(source, following, NUM_TOKENS)
+    assert third.tokens == tiny_models.generate(source, following, NUM_TOKENS, third.tokens)
     cached = [end_of(stream).num_cached_tokens for stream in (first, second, third)]
     assert cached == [0, 64, (70 + NUM_TOKENS - 1) // BLOCK_TOKENS * BLOCK_TOKENS]
 
@@ -89,7 +90,7 @@ async def test_hits_beside_preemption(tiny_models: TinyModels, family: str, num_
             ids = [await harness.submit(source.name, prompt, 40) for prompt in asked]
             for prompt, request_id in zip(asked, ids, strict=True):
                 stream = await harness.finish(request_id)
-                assert stream.tokens == tiny_models.generate(source, prompt, 40)
+                assert stream.tokens == tiny_models.generate(source, prompt, 40, stream.tokens)
                 ends.append(end_of(stream))
         beat = await harness.beat_where(lambda beat: not beat.models[0].num_running)
     assert beat.kv_used_bytes == 0
@@ -111,5 +112,5 @@ async def test_hits_and_swaps_at_every_step(
             ids = [await harness.submit(source.name, prompt, NUM_TOKENS) for prompt in asked]
             for prompt, request_id in zip(asked, ids, strict=True):
                 stream = await harness.finish(request_id)
-                assert stream.tokens == tiny_models.generate(source, prompt, NUM_TOKENS)
+                assert stream.tokens == tiny_models.generate(source, prompt, NUM_TOKENS, stream.tokens)
     assert end_of(stream).num_cached_tokens == 96

@@ -13,7 +13,8 @@ from gateway.text.child import spell
 from gateway.tools.formats import HERMES, LLAMA, MISTRAL, MISTRAL_HEADS, PHI, ToolFormat
 from shared.grammar import to_grammar
 from shared.messages import ChatOptions, Tool
-from tests.integration.worker_harness import TinyModels, running_worker
+from tests.integration.tiny_models import TinyModels
+from tests.integration.worker_harness import running_worker
 
 TOOLS = (
     Tool(

@@ -8,7 +8,8 @@ from gpu_worker.split import Split
 from gpu_worker.step_room import StepRoom
 from tests.integration.test_exactness import KV_BYTES, ONE_MODEL_BYTES, prompts
 from tests.integration.test_kv_swap import run_all
-from tests.integration.worker_harness import TinyModels, running_worker
+from tests.integration.tiny_models import TinyModels
+from tests.integration.worker_harness import running_worker
 
 SLAB_BYTES = 256 << 10
 
@@ -62,7 +63,7 @@ async def test_three_models_fit_after_kv_gave_slabs_and_a_burst_takes_them_back(
         assert beat.models[0].state == "resident"
         assert beat.kv_total_bytes == KV_BYTES - sum(moves) * SLAB_BYTES
     for (source, prompt, num), stream in zip(together + burst, streams, strict=True):
-        assert stream.tokens == tiny_models.generate(source, prompt, num)
+        assert stream.tokens == tiny_models.generate(source, prompt, num, stream.tokens)
 
 
 async def test_sequences_give_way_to_a_model_that_weights_alone_could_never_hold(
@@ -98,7 +99,8 @@ async def test_sequences_give_way_to_a_model_that_weights_alone_could_never_hold
             await harness.tokens(request_id, 1)
         last = await harness.submit(large.name, many[0][:20], 30)
         for prompt, request_id in zip(many, ids, strict=True):
-            assert (await harness.finish(request_id)).tokens == tiny_models.generate(small, prompt, 30)
+            tokens = (await harness.finish(request_id)).tokens
+            assert tokens == tiny_models.generate(small, prompt, 30, tokens)
         assert (await harness.finish(last)).tokens == tiny_models.generate(large, many[0][:20], 30)
     assert sizes[0] < sizes[1] and leavers
     assert moves[0] > 0

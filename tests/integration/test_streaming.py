@@ -3,7 +3,8 @@
 import pytest
 
 from tests.integration.test_exactness import FAMILIES, KV_BYTES, NUM_TOKENS, ONE_MODEL_BYTES, check, prompts
-from tests.integration.worker_harness import TinyModels, running_worker
+from tests.integration.tiny_models import TinyModels
+from tests.integration.worker_harness import running_worker
 
 SLOW_BYTES_PER_S = 16 << 20  # a tiny model takes some tens of milliseconds: several steps
 
@@ -49,5 +50,5 @@ async def test_three_models_with_memory_for_two_come_ahead_of_their_turns(tiny_m
         outputs = await harness.run_all(requests)
         kinds = {switch.kind for switch in harness.switches}
     for (source, prompt, num), output in zip(requests, outputs, strict=True):
-        assert output == tiny_models.generate(source, prompt, num)
+        assert output == tiny_models.generate(source, prompt, num, output)
     assert "prefetched" in kinds

@@ -18,7 +18,8 @@ from shared.grammar import to_grammar
 from shared.ids import RequestId
 from tests.integration.test_exactness import KV_BYTES, ONE_MODEL_BYTES
 from tests.integration.test_kv_swap import swap_at_every_step
-from tests.integration.worker_harness import Harness, Stream, TinyModels, running_worker
+from tests.integration.tiny_models import TinyModels
+from tests.integration.worker_harness import Harness, Stream, running_worker
 
 SCHEMA = {
     "type": "object",

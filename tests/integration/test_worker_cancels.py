@@ -7,7 +7,8 @@ from gpu_worker.execution.executor import Executor, PartOutput
 from shared.errors import ErrorCode
 from shared.ids import RequestId
 from tests.integration.step_gate import gated_steps
-from tests.integration.worker_harness import Harness, TinyModels, running_worker
+from tests.integration.tiny_models import TinyModels
+from tests.integration.worker_harness import Harness, running_worker
 
 PROMPT = list(range(2, 72))  # 70 tokens, five steps of 16
 

@@ -8,7 +8,8 @@ from benchmarks.tiny_models import CONTEXT_LENGTH
 from shared.errors import ErrorCode
 from shared.messages import Ended
 from tests.integration.step_gate import gated_steps
-from tests.integration.worker_harness import Harness, TinyModels, running_worker
+from tests.integration.tiny_models import TinyModels
+from tests.integration.worker_harness import Harness, running_worker
 
 PROMPT = list(range(2, 42))
 

@@ -6,7 +6,8 @@ from gpu_worker import engine as engine_module
 from shared.errors import ErrorCode
 from shared.ids import RequestId
 from tests.integration.step_gate import gated_steps
-from tests.integration.worker_harness import OWNER, Harness, Stream, TinyModels, running_worker
+from tests.integration.tiny_models import TinyModels
+from tests.integration.worker_harness import OWNER, Harness, Stream, running_worker
 
 PROMPT = list(range(2, 42))
 

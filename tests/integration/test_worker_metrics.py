@@ -8,7 +8,8 @@ import pytest
 from shared.config import TelemetryConfig
 from tests.integration.test_exactness import prompts
 from tests.integration.test_worker_switching import KV_BYTES, NUM_TOKENS, ONE_MODEL_BYTES, PROMPT, start_together
-from tests.integration.worker_harness import Harness, TinyModels, running_worker
+from tests.integration.tiny_models import TinyModels
+from tests.integration.worker_harness import Harness, running_worker
 from tests.scrapes import samples, scrape
 
 

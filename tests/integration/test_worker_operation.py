@@ -1,7 +1,8 @@
 """What operators ask of a worker beside models: to take no new work, and to keep a model's weights on the device."""
 
 from shared.messages import WorkerBeat
-from tests.integration.worker_harness import TinyModels, running_worker
+from tests.integration.tiny_models import TinyModels
+from tests.integration.worker_harness import running_worker
 
 PROMPT = list(range(2, 20))
 ONE_MODEL_BYTES = 2 << 20  # of the weight region

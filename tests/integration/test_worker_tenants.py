@@ -4,7 +4,8 @@ import pytest
 
 from shared.ids import RequestId
 from tests.integration.step_gate import gated_steps
-from tests.integration.worker_harness import Harness, TinyModels, running_worker
+from tests.integration.tiny_models import TinyModels
+from tests.integration.worker_harness import Harness, running_worker
 
 NUM_TOKENS = 4
 

@@ -4,20 +4,15 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from unittest.mock import patch
 
 import msgspec
-import torch
-import transformers
 
-from benchmarks.tiny_models import make_tiny_model
-from gpu_worker.execution.probe import probe
-from gpu_worker.importer.job import run_import
+from gpu_worker import service as service_module
 from gpu_worker.service import WorkerService
-from gpu_worker.worker_memory import QUANTUM_BYTES
 from shared import subjects
-from shared.catalogue import PLAIN_LAYOUT, ModelEntry, described, is_imported, open_catalogue, read_card
-from shared.config import Config, ModelSource, WorkerConfig
+from shared.catalogue import described
+from shared.config import Config, ModelSource
 from shared.ids import Incarnation, ModelName, OwnerId, RequestId, WorkerId
 from shared.memory_bus import MemoryBroker, MemoryBus
 from shared.messages import (
@@ -44,73 +39,7 @@ OWNER = OwnerId("owner-0")
 ROUTER = Incarnation("router-0")
 STEWARD = Incarnation("steward-0")
 TIMEOUT_S = 60.0
-
-
-class TinyModels:
-    """Imported tiny models in float32, made on demand, with their reference outputs."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.cache_dir = folder / "cache"
-        self._references: dict[str, transformers.PreTrainedModel] = {}
-
-    def source(self, family: str, seed: int = 0) -> ModelSource:
-        path = self.folder / f"{family}-{seed}"
-        if not path.exists():
-            make_tiny_model(family, path, seed)
-        return ModelSource(path.name, str(path))
-
-    def config(self, sources: Sequence[ModelSource], **worker: object) -> Config:
-        settings = {
-            "dtype": "float32",
-            "kv_memory_bytes": 4 << 20,
-            "slab_bytes": 256 << 10,
-            "num_threads": 1,
-            "policy": "round-robin",  # switches most
-            "probe_steps": False,  # tests know when something runs, and what is in use
-        }
-        config = Config(
-            models=tuple(sources),
-            cache_dir=self.cache_dir,
-            worker=WorkerConfig(**{**settings, **worker}),  # type: ignore[arg-type]
-        )
-        for entry in open_catalogue(config).values():
-            if not is_imported(entry, PLAIN_LAYOUT, config.worker.dtype):
-                entry.folder.parent.mkdir(parents=True, exist_ok=True)
-                run_import(entry, config.worker.dtype, probe, lambda progress: None)
-        return config
-
-    def weights_file(self, source: ModelSource) -> Path:
-        return self._entry(source).weights_folder(PLAIN_LAYOUT, "float32") / "weights.bin"
-
-    def block_bytes(self, source: ModelSource) -> int:
-        """Of a KV block as the pool hands it out."""
-        card = read_card(self._entry(source))
-        assert card is not None
-        return -(-card.kv.token_bytes(itemsize=4) * 16 // QUANTUM_BYTES) * QUANTUM_BYTES
-
-    def _entry(self, source: ModelSource) -> ModelEntry:
-        return open_catalogue(self.config([source]))[ModelName(source.name)]
-
-    def generate(self, source: ModelSource, prompt: Sequence[int], num_tokens: int) -> list[int]:
-        """What transformers' own greedy generation says, alone."""
-        output = self._reference(source).generate(  # type: ignore[operator]
-            torch.tensor([list(prompt)]), max_new_tokens=num_tokens, do_sample=False, pad_token_id=0
-        )
-        return output[0, len(prompt) :].tolist()
-
-    def logprobs(self, source: ModelSource, token_ids: Sequence[int]) -> torch.Tensor:
-        """[num_tokens, vocab_size]: what transformers' own model says comes after each token."""
-        with torch.inference_mode():
-            logits = self._reference(source)(torch.tensor([list(token_ids)]), use_cache=False).logits[0]
-        return torch.log_softmax(logits.double(), -1)
-
-    def _reference(self, source: ModelSource) -> transformers.PreTrainedModel:
-        if source.name not in self._references:
-            model = transformers.AutoModelForCausalLM.from_pretrained(source.path, dtype=torch.float32)
-            model.generation_config.eos_token_id = None
-            self._references[source.name] = model.eval()
-        return self._references[source.name]
+BEAT_S = 0.03  # tests wait for beats more often than routers do
 
 
 @dataclass
@@ -258,6 +187,8 @@ async def running_worker(
     for subject in (subjects.owner(OWNER), subjects.BEAT_WORKER, subjects.EVENT_MODEL_SWITCHED):
         await bus.subscribe(subject, harness.on_message)
     service = harness.service = WorkerService(config, WORKER, worker_bus, harness.registry)
+    beating = patch.object(service_module, "BEAT_S", BEAT_S)
+    beating.start()
     tasks = [asyncio.create_task(service.run(asyncio.Event()))]
     if owner_beats:
         tasks.append(asyncio.create_task(_beat(bus)))
@@ -273,6 +204,7 @@ async def running_worker(
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+        beating.stop()
         await worker_bus.close()
         await bus.close()
 
