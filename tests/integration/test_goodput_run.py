@@ -10,6 +10,7 @@ from shared.config import Config
 from simulator.policies import simulate_policy
 from simulator.run import Window
 from simulator.setup import Setup
+from tests.integration.tiny_models import import_models
 
 COSTS = StepCosts(base_s=5e-3, prefill_s=30e-6, pair_s=0.0, decode_s=60e-6, context_s=0.2e-6)
 SETUP = Setup(
@@ -28,6 +29,7 @@ async def test_a_real_worker_gets_the_simulators_requests_and_its_client_every_t
     sources = make_copies(tmp_path / "models", 2)
     config = Config(tuple(sources), cache_dir=tmp_path / "cache", worker=worker_config(SETUP, "round-robin", 1))
     assert config.worker.dtype == DTYPE
+    import_models(config)
     requests = SETUP.workload(10.0).requests(2.0, seed=0)
     async with bare_worker.running(config) as worker:
         written = await replay(worker, requests, until_s=120.0)
