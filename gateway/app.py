@@ -37,20 +37,24 @@ from gateway.http.rate_limits import rate_limit_headers
 from gateway.http.responses_api.routes import ResponsesRoutes
 from gateway.http.status import StatusRoutes
 from gateway.http.tokenize import TokenizeRoutes
-from gateway.metrics import GatewayMetrics, watch
+from gateway.metrics import GatewayMetrics
 from gateway.output.opening import Opening
 from gateway.output.readers import Readers
 from gateway.pipeline import Pipeline
+from gateway.request.call import Call
 from gateway.request.preparation import Preparation
 from gateway.request.prompts import Prompts
 from gateway.sequences.ledger import Ledger
 from gateway.sequences.owner import Owner
+from gateway.state_metrics import Watched, watch
 from gateway.tenants.keys import open_keys
 from gateway.tenants.usage import Usages
 from gateway.text.pool import TextPool
+from shared.aliases import aliases
 from shared.bus import Bus
 from shared.catalogue import open_catalogue
 from shared.config import Config
+from shared.errors import RequestError
 from shared.following import Entries, Follower
 from shared.ids import ModelName, OwnerId, new_id
 from shared.levels import Levels
@@ -81,18 +85,27 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     owner_id = OwnerId(new_id("gateway"))
     cluster = Cluster(config.router.worker_dead_s)
     ledger = Ledger(owner_id, config.router.worker_dead_s, _TOMBSTONES_PER_REQUEST * settings.max_requests)
-    registry = Registry()
+    registry = Registry(aliases(vllm=config.telemetry.vllm_metrics))
     registry.attach(asyncio.get_running_loop())
+    registry.describe_process("gateway")
     metrics = GatewayMetrics(registry)
     texts = TextPool(settings.template_timeout_s, settings.max_requests)
     catalogue = open_catalogue(config)
     levels, attainment = Levels(config.slo), Attainment()
     usages = Usages()
-    keys = open_keys(config, usages.keep)
+
+    def keep_tenants(tenants: set[str]) -> None:
+        usages.keep(tenants)
+        metrics.keep_tenants(tenants)
+
+    keys = open_keys(config, keep_tenants)
 
     def forget(name: ModelName) -> None:
         attainment.forget(name)
         metrics.forget(name)
+
+    def refused(call: Call, error: RequestError) -> None:
+        metrics.refused(call.tenant.id, error.code)
 
     models = Models(catalogue, cluster, texts.spell, texts.warm, forget)
 
@@ -108,7 +121,7 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     lines = WaitingLines(settings.max_waiting_of_model, settings.max_waiting_of_tenant, settings.max_ttft_s)
     admission = Admission(lines, usages, settings.max_requests, clock)
     opening = Opening(owner, attainment, metrics, clock)
-    pipeline = Pipeline(admission, Preparation(models, prompts), opening, levels, clock)
+    pipeline = Pipeline(admission, Preparation(models, prompts), opening, levels, clock, refused)
     readers = Readers(admission.readers, settings.max_unread_tokens)
     bus_front = BusFront(owner_id, bus, pipeline, settings.max_requests, clock)
     status = StatusRoutes(models, levels, attainment, cluster, bus, clock)
@@ -123,9 +136,6 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     AdminModelRoutes(control, models, levels, cluster).add_to(http)
     FleetRoutes(control, cluster, FleetNews(bus), admission.in_flight, settings, clock).add_to(http)
     http.on_response_prepare.append(rate_limit_headers(usages, clock))
-    watch(
-        registry, bus, lambda: admission.num_open, lambda: owner.num_submitting, lambda: ledger.num_waiting, attainment
-    )
     async with AsyncExitStack() as stack:
         bound = stack.enter_context(server.bind(settings))
         await bus.start()
@@ -141,6 +151,7 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
         ):
             await stack.enter_async_context(part)
         connections = await stack.enter_async_context(server.serving(settings, http, bound, SHUTDOWN_GRACE_S))
+        watch(registry, Watched(bus, admission, lines, owner, ledger, attainment, texts, connections, clock))
         stack.push_async_callback(admission.drain, SHUTDOWN_GRACE_S, owner.end_all)
         host, port = bound.getsockname()[:2]
         yield Gateway(owner_id, host, port, pipeline, admission, connections, http)

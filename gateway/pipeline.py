@@ -15,6 +15,7 @@ from gateway.request import params as checks
 from gateway.request.call import Call
 from gateway.request.preparation import Preparation, Prepared
 from gateway.request.time_limit import TimeLimit
+from shared.errors import RequestError
 from shared.levels import Levels
 from shared.slo import ServiceLevel
 
@@ -27,22 +28,32 @@ class Pipeline:
         opening: Opening,
         levels: Levels,
         clock: Callable[[], float],
+        on_refused: Callable[[Call, RequestError], None] = lambda call, error: None,
     ) -> None:
         self._admission = admission
         self._preparation = preparation
         self._opening = opening
         self._levels = levels
         self._clock = clock
+        self._on_refused = on_refused
 
     @asynccontextmanager
     async def generate(self, call: Call) -> AsyncIterator[Generation]:
         """Leaving the block ends the call: what still runs is cancelled. Raises RequestError."""
-        limit = TimeLimit(checks.time_limit_s(call.params), call.arrived_at_s, self._clock)
-        with self._admission.admitted(call, self._priority(call)) as opened:
-            async with limit.kept():
-                prepared = await self._preparation.prepare(call)
-            opened.claim.reserve(prepared.most_tokens, self._clock())
-            yield self._open(opened, prepared, limit)
+        is_open = False
+        try:
+            limit = TimeLimit(checks.time_limit_s(call.params), call.arrived_at_s, self._clock)
+            with self._admission.admitted(call, self._priority(call)) as opened:
+                async with limit.kept():
+                    prepared = await self._preparation.prepare(call)
+                opened.claim.reserve(prepared.most_tokens, self._clock())
+                generation = self._open(opened, prepared, limit)
+                is_open = True
+                yield generation
+        except RequestError as error:
+            if not is_open:
+                self._on_refused(call, error)
+            raise
 
     def _open(self, opened: OpenCall, prepared: Prepared, limit: TimeLimit) -> Generation:
         call, level, wake = opened.call, self._level(opened.call), Wake(asyncio.get_running_loop())

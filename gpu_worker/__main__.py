@@ -6,6 +6,7 @@ from typing import Final
 
 from gpu_worker.service import WorkerService
 from shared import log
+from shared.aliases import aliases
 from shared.budget import check_runnable
 from shared.bus import NatsBus
 from shared.config import Config
@@ -22,7 +23,8 @@ async def serve(config: Config, stopping: asyncio.Event) -> None:
     check_runnable(config, memory_limit_bytes())
     worker = WorkerId(config.worker.id or new_id("worker"))
     log.setup(worker, config.log_level)
-    bus, registry = NatsBus(config.bus, worker), Registry()
+    bus, registry = NatsBus(config.bus, worker), Registry(aliases(vllm=config.telemetry.vllm_metrics))
+    registry.describe_process("worker")
     registry.attach(asyncio.get_running_loop())
     with registry.serving(config.telemetry) as metrics_address:
         service = WorkerService(config, worker, bus, registry, metrics_address)

@@ -220,6 +220,8 @@ class Engine:
         for sequence, _ in planned.shares:
             if sequence.first_step_at_s is None:
                 sequence.first_step_at_s = now_s
+                if sequence.attempt == 0:
+                    self._metrics.began(model.name, now_s - sequence.arrived_at_s)
         parts = planned.parts()
         self._guidance.begin_masks(planned.sequences(), parts)
 

@@ -22,6 +22,7 @@ class Sequence:
         "_output_counts",
         "_prompt_ids",
         "_scores_prompt",
+        "arrived_at_s",
         "assigned_at_s",
         "attempt",
         "block_ids",
@@ -74,7 +75,8 @@ class Sequence:
         self.is_ready = True  # a step could compute it: it waits for no copy
         self.guide: Guide | None = None  # where its output has to match a grammar, from when it is in a line
         self.assigned_at_s = now_s
-        self.first_due_at_s = now_s - submit.age_s + submit.slo.ttft_s
+        self.arrived_at_s = now_s - submit.age_s  # the request, at its owner
+        self.first_due_at_s = self.arrived_at_s + submit.slo.ttft_s
         self.place_s = self.first_due_at_s
         self.tbt_s = submit.slo.tbt_s
         self.due_at_s = self._next_due_at_s()

@@ -15,7 +15,7 @@ from gpu_worker.engine import Engine
 from gpu_worker.host_cache.client import HostCacheClient
 from gpu_worker.host_cache.reach import ChildReach, SocketReach
 from gpu_worker.known_shapes import known_shapes
-from gpu_worker.metrics import EngineMetrics, Watched, watch
+from gpu_worker.metrics import EngineMetrics
 from gpu_worker.model_choice import ModelChoice, place_of
 from gpu_worker.model_costs import ModelCosts
 from gpu_worker.model_store import ModelStore
@@ -25,6 +25,7 @@ from gpu_worker.scheduling.measured_costs import SwitchCosts
 from gpu_worker.scheduling.policy import Limits
 from gpu_worker.scheduling.select import make_policy
 from gpu_worker.served_models import Ground, ServedModels
+from gpu_worker.state_metrics import Watched, watch
 from gpu_worker.worker_memory import open_memory, with_slab_size
 from shared import subjects
 from shared.budget import plan_budget
@@ -105,7 +106,13 @@ class WorkerService:
         self._served.follow(catalogue)
         self._is_drained = False
         self._follower = Follower(bus, config.cache_dir, self._served.follow, self._note_drained)
-        watch(registry, Watched(self._roster.models, self._kv, self._store, self._outbox, self._engine.prefetches, bus))
+        watch(
+            registry,
+            Watched(
+                self._roster.models, self._kv, self._store, self._memory.weights, self._cache, self._outbox,
+                self._engine.prefetches, bus,
+            ),
+        )  # fmt: skip
 
     async def run(self, stopping: asyncio.Event) -> None:
         """On a started bus, until `stopping` is set. Owners see it gone and submit what runs elsewhere."""
@@ -136,7 +143,7 @@ class WorkerService:
                 log.warning("a %s does not belong here", type(message).__name__)
 
     def _note_drained(self, catalogue: Catalogue) -> None:
-        """Beats say so: it gets no new work, and owners have what it runs go on elsewhere where they can."""
+        """Beats say so, and it gets no new work; what it has it finishes."""
         is_drained = self._worker in catalogue.drained
         if is_drained != self._is_drained:
             log.info("it takes no new work" if is_drained else "it takes new work again")

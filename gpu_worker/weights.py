@@ -159,6 +159,14 @@ class ArenaWeights:
     def total_bytes(self) -> int:
         return self._arena.total_bytes
 
+    @property
+    def free_bytes(self) -> int:
+        return self._arena.free_bytes
+
+    @property
+    def largest_free_bytes(self) -> int:
+        return self._arena.largest_free_range
+
     def rounded(self, num_bytes: int) -> int:
         """What weights of `num_bytes` take."""
         return self._arena.rounded(num_bytes)

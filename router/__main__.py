@@ -5,6 +5,7 @@ import logging
 import sys
 
 from router.service import Router
+from shared.aliases import aliases
 from shared.bus import NatsBus
 from shared.config import Config
 from shared.entry import run_service
@@ -15,7 +16,8 @@ _log = logging.getLogger("router")
 
 
 async def serve(config: Config, stopping: asyncio.Event) -> None:
-    bus, registry = NatsBus(config.bus, "router"), Registry()
+    bus, registry = NatsBus(config.bus, "router"), Registry(aliases(vllm=config.telemetry.vllm_metrics))
+    registry.describe_process("router")
     registry.attach(asyncio.get_running_loop())
     with registry.serving(config.telemetry) as metrics_address:
         await bus.start()

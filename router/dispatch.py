@@ -10,7 +10,7 @@ from router.state import MAX_WORKERS, Assignment, State, Worker, new_worker
 from shared import subjects
 from shared.config import RouterConfig
 from shared.errors import ErrorCode
-from shared.ids import Incarnation, WorkerId
+from shared.ids import Incarnation, ModelName, WorkerId
 from shared.messages import Assign, Assigned, Cancel, Message, Refused, Submit, WorkerBeat, WorkerCame, WorkerWent
 
 SETTLE_S: Final = 1.2 * BEAT_INTERVAL_S  # a new router hears of every worker before it assigns
@@ -36,9 +36,8 @@ class Dispatcher:
     def num_workers(self) -> int:
         return len(self._state.workers)
 
-    @property
-    def num_held(self) -> int:
-        return len(self._state.held)
+    def num_held(self) -> dict[ModelName, int]:
+        return self._state.held.num_by_model()
 
     # --- what owners say ---
 

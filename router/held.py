@@ -57,6 +57,9 @@ class HeldRequests:
         line = self._lines.get(model)
         return None if line is None else next(iter(line))
 
+    def num_by_model(self) -> dict[ModelName, int]:
+        return {model: len(line) for model, line in self._lines.items()}
+
     def models(self) -> list[ModelName]:
         """That somebody waits for, the one waited for longest first."""
         return list(self._lines)

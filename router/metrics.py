@@ -1,10 +1,12 @@
 """What a router measures: what comes in, what it decides, what waits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from shared.bus import Bus
+from shared.bus_metrics import watch_bus
+from shared.ids import ModelName
 from shared.messages import Assign, Message, Refused, WorkerCame, WorkerWent
-from shared.telemetry import LONG_S, Label, Registry
+from shared.telemetry import LONG_S, Label, Registry, Values
 
 
 class RouterMetrics:
@@ -39,10 +41,14 @@ def watch(
     registry: Registry,
     bus: Bus,
     num_workers: Callable[[], int],
-    num_held: Callable[[], int],
+    num_held: Callable[[], Mapping[ModelName, int]],
     num_in_inbox: Callable[[], int],
 ) -> None:
+    def held() -> Values:
+        label = Label()  # of those that somebody waits for now
+        return [((label(model),), num) for model, num in num_held().items()]
+
     registry.gauge("kottos_router_workers", "Workers alive.", [], lambda: [((), num_workers())])
-    registry.gauge("kottos_router_held_requests", "Requests that wait for a worker.", [], lambda: [((), num_held())])
+    registry.gauge("kottos_router_held_requests", "Requests that wait for a worker.", ["model"], held)
     registry.gauge("kottos_router_inbox", "Messages not decided on yet.", [], lambda: [((), num_in_inbox())])
-    registry.gauge("kottos_bus_connected", "Whether the message bus is.", [], lambda: [((), float(bus.connected))])
+    watch_bus(registry, bus)

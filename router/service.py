@@ -65,7 +65,7 @@ class Router:
         self._metrics_address = metrics_address
         self._metrics = RouterMetrics(registry)
         dispatcher, inbox = self._dispatcher, self._inbox
-        watch(registry, bus, lambda: dispatcher.num_workers, lambda: dispatcher.num_held, inbox.qsize)
+        watch(registry, bus, lambda: dispatcher.num_workers, dispatcher.num_held, inbox.qsize)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """On a started bus, until `stopping` is set. What is accepted and not assigned then, owners submit again."""

@@ -72,6 +72,9 @@ class Bus(Protocol):
     @property
     def connected(self) -> bool: ...
 
+    @property
+    def stats(self) -> BusStats: ...
+
     def on_change(self, callback: Callable[[bool], None]) -> None:
         """Calls back with the new state whenever the connection is lost or is back."""
 

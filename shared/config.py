@@ -118,6 +118,7 @@ class KeysConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TelemetryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics_host: str = ""  # where a router or worker answers scrapes of its metrics; empty: nowhere
     metrics_port: Port = 0  # 0: any free port, which its beats tell
+    vllm_metrics: bool = True  # vLLM's names of what is measured, beside ours
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -440,6 +440,7 @@ class RequestFinished(Message, frozen=True):
     num_cached_tokens: int = 0  # of the prompt
     num_due_tokens: int = 0  # written, or overdue at an end without them
     num_on_time_tokens: int = 0  # of these
+    tenant: str = ""  # id of the API key
 
 
 class ModelSwitched(Message, frozen=True):

@@ -5,21 +5,35 @@ asks. Scrapes are rendered beside the event loop, but state is read in the loop'
 """
 
 import asyncio
+import importlib.metadata
 import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+    start_http_server,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from shared.aliases import Alias, with_aliases
 from shared.config import TelemetryConfig
 from shared.errors import ConfigError
+from shared.machine import memory_limit_bytes
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+disable_created_metrics()  # a further row for each, which nobody asks for
 LONG_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 SHORT_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 OTHER: Final = "other"
@@ -30,6 +44,8 @@ Kind = Literal["counter", "gauge", "histogram"]
 Value = tuple[tuple[str, ...], float]  # label values, number
 Values = Iterable[Value]
 _Family = CounterMetricFamily | GaugeMetricFamily
+_State = tuple[Callable[[], _Family], Callable[[], Values]]
+_T = TypeVar("_T")
 
 
 class Described(NamedTuple):
@@ -56,6 +72,10 @@ class Label:
         self._known.add(value)
         return value
 
+    @property
+    def known(self) -> frozenset[str]:
+        return frozenset(self._known)
+
     def forget(self, value: str) -> bool:
         """Makes room for another; whether it was known."""
         known = value in self._known
@@ -66,9 +86,9 @@ class Label:
 class Registry:
     """The metrics of one process. Names of counters end in _total."""
 
-    def __init__(self) -> None:
+    def __init__(self, aliases: Sequence[Alias] = ()) -> None:
         self.described: list[Described] = []
-        self._registry = CollectorRegistry()
+        self._registry = _WithAliases(aliases)
         self._states = _States()
         self._registry.register(self._states)
 
@@ -91,6 +111,17 @@ class Registry:
         """A counter that somebody keeps as a plain number anyway, read like a gauge."""
         self._describe(name, "counter", labels, text)
         self._states.add(lambda: CounterMetricFamily(name, text, labels=labels), read)
+
+    def describe_process(self, service: str) -> None:
+        """What every process says of itself, and what it is."""
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._registry)
+        version, limit_bytes = importlib.metadata.version("kottos"), memory_limit_bytes()
+        self.gauge(
+            "kottos_build_info", "1, of this version of this service.", ["service", "version"],
+            lambda: [((service, version), 1.0)],
+        )  # fmt: skip
+        self.gauge("kottos_memory_limit_bytes", "Memory that it may have.", [], lambda: [((), limit_bytes)])
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """From now on state is read in this loop's thread, and rendered in others only."""
@@ -128,19 +159,29 @@ class Registry:
         self.described.append(Described(name, kind, tuple(labels), text))
 
 
+class _WithAliases(CollectorRegistry):
+    def __init__(self, aliases: Sequence[Alias]) -> None:
+        super().__init__()
+        self._aliases = aliases
+
+    def collect(self) -> Iterable[Metric]:
+        return with_aliases(super().collect(), self._aliases)
+
+
 class _States(Collector):
     """All that is read when somebody asks: at once, so that the numbers of a scrape belong together."""
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
-        self._states: list[tuple[Callable[[], _Family], Callable[[], Values]]] = []
+        self._states: list[_State] = []
 
     def add(self, family: Callable[[], _Family], read: Callable[[], Values]) -> None:
         self._states.append((family, read))
 
     def collect(self) -> Iterable[Metric]:
-        families = [family() for family, _ in self._states]
-        for family, values in zip(families, self._read_in_loop(), strict=True):
+        states = self._states.copy()  # the loop may add others meanwhile
+        families = [family() for family, _ in states]
+        for family, values in zip(families, self.in_loop(lambda: _read(states)), strict=True):
             sums: dict[tuple[str, ...], float] = {}  # several may share "other", and a scrape must say it once
             for labels, value in values:
                 sums[labels] = sums.get(labels, 0.0) + value
@@ -148,22 +189,28 @@ class _States(Collector):
                 family.add_metric(labels, value)
         return families
 
-    def _read(self) -> list[list[Value]]:
-        return [list(read()) for _, read in self._states]
-
-    def _read_in_loop(self) -> list[list[Value]]:
+    def in_loop(self, read: Callable[[], _T]) -> _T:
+        """Raises TimeoutError."""
         if self.loop is None:
-            return self._read()
-        answer: Future[list[list[Value]]] = Future()
+            return read()
+        answer: Future[_T] = Future()
 
         def answer_now() -> None:
             try:
-                answer.set_result(self._read())
+                answer.set_result(read())
             except Exception as error:
                 answer.set_exception(error)
 
         self.loop.call_soon_threadsafe(answer_now)
         return answer.result(_READ_TIMEOUT_S)
+
+
+def _read(states: Sequence[_State]) -> list[list[Value]]:
+    return [list(read()) for _, read in states]
+
+
+def labelled(counts: Mapping[str, int]) -> Values:
+    return [((label,), count) for label, count in counts.items()]
 
 
 def _address(host: str, port: int) -> str:

@@ -81,6 +81,15 @@ class WaitingLines:
         position = bisect_left(line.tickets, ticket) + 1
         return Standing(position, line.pace.wait_s(position, now_s))
 
+    def predicted_waits_s(self, now_s: float) -> dict[ModelName, float | None]:
+        """For a first token of each model that somebody waits for: what a request that came now would wait for, at the
+        end of the slowest line; None: not known yet."""
+        waits_s: dict[ModelName, float | None] = {}
+        for name, line in self._lines.items():
+            wait_s, longest_s = line.pace.wait_s(len(line.tickets) + 1, now_s), waits_s.get(name.model)
+            waits_s[name.model] = longest_s if wait_s is None else max(wait_s, longest_s or 0.0)
+        return waits_s
+
     def leave(self, name: LineName, ticket: Ticket, now_s: float) -> None:
         line = self._lines[name]
         del line.tickets[bisect_left(line.tickets, ticket)]

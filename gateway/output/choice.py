@@ -233,5 +233,6 @@ class Choice:
                 worker=place.worker if place else None,
                 num_due_tokens=self._meter.num_due,
                 num_on_time_tokens=self._meter.num_on_time,
+                tenant=submit.tenant,
             )
         )

@@ -52,6 +52,11 @@ class TextPool:
         self._num_processes = num_processes
         self._queue: asyncio.Queue[_Ticket] = asyncio.Queue(max_waiting)
 
+    @property
+    def num_waiting(self) -> int:
+        """Jobs that no process has begun with."""
+        return self._queue.qsize()
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         async with asyncio.TaskGroup() as tasks:

@@ -22,9 +22,11 @@ from gpu_worker.host_cache.protocol import (
     Acquire,
     BlobId,
     BlobSpec,
+    Census,
     FromCache,
     FromWorker,
     Granted,
+    Look,
     NoRoom,
     Offer,
     Progress,
@@ -60,6 +62,7 @@ class HostCacheClient:
     """Of one worker, in the thread of its loop. `run` keeps the connection."""
 
     def __init__(self, reach: Reach) -> None:
+        self.census: Census | None = None  # the last one; None where there is no owner
         self._reach = reach
         self._channel: Channel[FromCache] | None = None
         self._numbers = count(1)
@@ -141,13 +144,15 @@ class HostCacheClient:
                 if isinstance(message, Reclaim):
                     if message.number in self._granted:
                         on_reclaim(self._granted[message.number].blob.id)
+                elif isinstance(message, Census):
+                    self.census = message
                 else:
                     self._on_message(message, descriptor)
         except ChannelClosed as error:
             log.warning("the host model cache is lost (%s); blobs stay mapped", error)
         finally:
             reporting.cancel()
-            self._channel = None
+            self._channel = self.census = None
             channel.close()
 
     def _on_message(self, message: Granted | Progress | NoRoom | Refused, descriptor: int | None) -> None:
@@ -175,6 +180,7 @@ class HostCacheClient:
             numbers = [number for number, granted in self._granted.items() if granted.blob.id in used]
             if numbers:
                 self._send(Used(tuple(numbers)))
+            self._send(Look())
 
 
 def _on_answer(asked: _Asked, message: Progress | NoRoom | Refused) -> None:

@@ -20,8 +20,10 @@ from gpu_worker.host_cache.protocol import (
     Acquire,
     BlobId,
     BlobSpec,
+    Census,
     FromWorker,
     Granted,
+    Look,
     NoRoom,
     Offer,
     Progress,
@@ -70,6 +72,8 @@ class CacheOwner:
         self._line: dict[BlobId, _Wanted] = {}  # in the order of asking
         self._workers: dict[int, _Worker] = {}
         self._num_connections = 0
+        self._num_reads = 0
+        self._num_evictions = 0
         self._changed = asyncio.Event()
         self._bytes_per_s = _DEFAULT_BYTES_PER_S
 
@@ -111,6 +115,8 @@ class CacheOwner:
                 for number in numbers:
                     if number in worker.mapped:
                         self._policy.note_use(worker.mapped[number], self._clock())
+            case Look():
+                worker.channel.send(self._census())
             case unknown:
                 assert_never(unknown)
 
@@ -127,6 +133,9 @@ class CacheOwner:
             wanted.may_evict |= not message.preload
             worker.asked[number] = blob.id
             self._changed.set()
+
+    def _census(self) -> Census:
+        return Census(self._policy.total_bytes, self._policy.used_bytes, self._num_reads, self._num_evictions)
 
     def _refusal(self, worker: _Worker, blob: BlobSpec) -> str | None:
         if whole_pages(blob.num_bytes) > self._policy.total_bytes:
@@ -254,6 +263,7 @@ class CacheOwner:
         read_s = max(self._clock() - started_at_s, 1e-6)
         self._bytes_per_s = blob.num_bytes / read_s
         self._policy.fill(blob.id, read_s)
+        self._num_reads += 1
         log.info("%s: %s read in %.2f s", blob.path, format_size(blob.num_bytes), read_s)
 
     def _report(self, wanted: _Wanted, done_bytes: int) -> None:
@@ -263,5 +273,6 @@ class CacheOwner:
     def _forget_gone(self) -> None:
         for blob in self._policy.gone():
             os.close(self._descriptors.pop(blob))
+            self._num_evictions += 1
             log.info("blob %s leaves; %s are free", blob[:16], format_size(self._policy.free_bytes))
         self._changed.set()

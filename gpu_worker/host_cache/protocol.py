@@ -3,6 +3,7 @@
     worker: Acquire -> Progress*, then Granted with the blob's descriptor, or NoRoom, or Refused
     worker: Release when its mapping is gone, or to take back what it asked for
     cache:  Reclaim -> Release as soon as the worker can
+    worker: Look -> Census
 
 A worker numbers what it asks for. After a loss of the connection it offers what it still maps to the next owner.
 """
@@ -72,5 +73,18 @@ class Reclaim(msgspec.Struct, frozen=True, tag=True):
     number: int
 
 
-FromWorker = Acquire | Offer | Release | Used
-FromCache = Progress | Granted | NoRoom | Refused | Reclaim
+class Look(msgspec.Struct, frozen=True, tag=True):
+    """Once a second: how is it?"""
+
+
+class Census(msgspec.Struct, frozen=True, tag=True):
+    """In reply: the whole cache, whoever maps it."""
+
+    total_bytes: int
+    used_bytes: int
+    num_reads: int  # of blobs, since it was started
+    num_evictions: int
+
+
+FromWorker = Acquire | Offer | Release | Used | Look
+FromCache = Progress | Granted | NoRoom | Refused | Reclaim | Census

@@ -26,8 +26,8 @@ PLACES = {
     "torch": ("gpu_worker/", "benchmarks/"),
     "nats": ("shared/bus.py",),
     "aiohttp": ("gateway/", "cli/", "benchmarks/"),
-    "opentelemetry.sdk": ("shared/telemetry.py",),
-    "prometheus_client": ("shared/telemetry.py",),
+    "opentelemetry": ("shared/trace_exporter.py",),
+    "prometheus_client": ("shared/telemetry.py", "shared/aliases.py"),
     "llguidance": ("shared/grammar.py", "gateway/text/grammar_trial.py", "gpu_worker/guidance/"),
 }
 # Bookkeeping and decisions run in unit tests and on a virtual clock.

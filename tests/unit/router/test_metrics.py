@@ -7,6 +7,7 @@ from shared.telemetry import Registry
 from tests.scrapes import samples
 
 LIFE = Incarnation("life")
+MODEL = ModelName("m")
 
 
 def test_decisions_by_what_was_sent() -> None:
@@ -31,9 +32,9 @@ def test_decisions_by_what_was_sent() -> None:
 
 
 def test_what_waits_is_read_when_asked() -> None:
-    registry, held = Registry(), [1]
-    watch(registry, MemoryBroker().connect(), lambda: 2, lambda: len(held), lambda: 0)
-    held.append(2)
+    registry, held = Registry(), {MODEL: 1}
+    watch(registry, MemoryBroker().connect(), lambda: 2, lambda: held, lambda: 0)
+    held[MODEL] = 2
     found = samples(registry.render())
-    assert (found["kottos_router_workers{}"], found["kottos_router_held_requests{}"]) == (2, 2)
+    assert (found["kottos_router_workers{}"], found[f"kottos_router_held_requests{{{MODEL}}}"]) == (2, 2)
     assert found["kottos_bus_connected{}"] == 0
