@@ -1,11 +1,16 @@
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
+import pytest_asyncio
+from openai import AsyncOpenAI
 
 from shared.child import dies_with_parent
+from tests.integration.gateway_harness import Stack, open_stack
 from tests.integration.host_cache_harness import owner_command, owner_environ
 from tests.integration.tiny_models import TinyModels
 
@@ -37,3 +42,23 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory, host_cache_socket: Pat
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
     return TinyModels(folder / "tiny-models", host_cache_socket)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """A gateway for the tests of one module, which may name its settings as GATEWAY."""
+    settings: dict[str, Any] = getattr(request.module, "GATEWAY", {})
+    async with open_stack(tmp_path_factory.mktemp("gateway"), **settings) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def client(stack: Stack) -> AsyncIterator[AsyncOpenAI]:
+    async with stack.client() as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def http(stack: Stack) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(stack.url) as session:
+        yield session

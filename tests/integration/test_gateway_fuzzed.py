@@ -3,17 +3,15 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
 from copy import deepcopy
 from typing import Any
 
 import aiohttp
 import msgspec
 import pytest
-import pytest_asyncio
 
 from gateway.http.operations import ADMIN, OPERATIONS
-from tests.integration.gateway_harness import BASE, CHAT, Stack, open_stack
+from tests.integration.gateway_harness import BASE, CHAT, Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 NUM_BODIES = 10_000
@@ -106,12 +104,6 @@ def damaged(body: dict[str, Any], rng: random.Random) -> bytes:
         at = rng.randrange(len(data) + 1)
         data = data[:at] + rng.choice([b"", *ODD_BYTES]) + data[at + rng.randint(0, 8) :]
     return data
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    async with open_stack(tmp_path_factory.mktemp("gateway")) as opened:
-        yield opened
 
 
 async def test_ten_thousand_damaged_bodies(stack: Stack) -> None:

@@ -1,35 +1,22 @@
 """The gateway byte by byte: refusals of what no SDK sends, headers, events, status routes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import aiohttp
 import msgspec
 import pytest
-import pytest_asyncio
 
 from shared import subjects
 from shared.errors import ErrorCode
 from shared.messages import Cancel, Ended, RequestFinished, Submit
 from shared.slo import Slo
-from tests.integration.gateway_harness import ASLEEP, BASE, CHAT, CONTEXT_LENGTH, Stack, encode, open_stack
+from tests.integration.gateway_harness import ASLEEP, BASE, CHAT, CONTEXT_LENGTH, Stack, encode
 from tests.recorder import Recorder
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 MAX_BODY_BYTES = 100_000
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    folder = tmp_path_factory.mktemp("gateway")
-    async with open_stack(folder, max_body_bytes=MAX_BODY_BYTES, keepalive_s=0.05) as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def http(stack: Stack) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(stack.url) as session:
-        yield session
+GATEWAY = {"max_body_bytes": MAX_BODY_BYTES, "keepalive_s": 0.05}
 
 
 class ErrorDetail(msgspec.Struct, forbid_unknown_fields=True):

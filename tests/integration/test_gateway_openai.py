@@ -1,34 +1,21 @@
 """The gateway as the openai client sees it."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
 import pytest
-import pytest_asyncio
 
 from shared.errors import ErrorCode
 from shared.ids import RequestId
 from shared.messages import Cancel, Ended, Refused, Submit
-from tests.integration.gateway_harness import ASLEEP, BASE, CHAT, CONTEXT_LENGTH, Stack, encode, open_stack
+from tests.integration.gateway_harness import ASLEEP, BASE, CHAT, CONTEXT_LENGTH, Stack, encode
 from tests.unit.gateway.tiny_models import BOS_ID
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+GATEWAY = {"max_requests": 8, "template_timeout_s": 1.0}
 Client = Any  # AsyncOpenAI, whose overloads know neither plain dicts nor vLLM's fields
 HELLO = [{"role": "user", "content": "hello"}]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    async with open_stack(tmp_path_factory.mktemp("gateway"), max_requests=8, template_timeout_s=1.0) as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def client(stack: Stack) -> AsyncIterator[Client]:
-    async with stack.client() as opened:
-        yield opened
 
 
 # --- answers ------------------------------------------------------------------------------------

@@ -10,10 +10,9 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
-import pytest_asyncio
 
 from gateway.http.operations import ADMIN
-from tests.integration.gateway_harness import BASE, CHAT, Stack, open_stack
+from tests.integration.gateway_harness import BASE, CHAT, Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
@@ -25,18 +24,6 @@ deterministic = true
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "400", "404"]
 """
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    async with open_stack(tmp_path_factory.mktemp("gateway")) as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def http(stack: Stack) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(stack.url) as session:
-        yield session
 
 
 async def test_schemathesis_finds_nothing(stack: Stack, http: aiohttp.ClientSession, tmp_path: Path) -> None:

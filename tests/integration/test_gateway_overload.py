@@ -16,18 +16,12 @@ from shared.client import KottosClient
 from shared.config import BusConfig
 from shared.errors import ErrorCode, RequestError
 from shared.messages import Cancel, GenerationParams, Submit
-from tests.integration.gateway_harness import BASE, CHAT, Stack, encode, open_stack
+from tests.integration.gateway_harness import BASE, CHAT, Stack, encode
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 MOST = MIN_MOVES + 4  # that may wait
+GATEWAY = {"keepalive_s": 0.05, "max_waiting_of_tenant": MOST}
 TIMEOUT = "x-request-timeout"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    folder = tmp_path_factory.mktemp("gateway")
-    async with open_stack(folder, keepalive_s=0.05, max_waiting_of_tenant=MOST) as opened:
-        yield opened
 
 
 @pytest_asyncio.fixture(loop_scope="module")

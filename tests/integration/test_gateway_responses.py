@@ -1,34 +1,21 @@
 """/v1/responses and /v1/embeddings as the openai client sees them."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import openai
 import pytest
-import pytest_asyncio
 
 from shared.errors import ErrorCode
 from shared.messages import Cancel, Ended, Submit
 from shared.slo import Slo
-from tests.integration.gateway_harness import ASLEEP, BASE, CHAT, CONTEXT_LENGTH, Stack, encode, open_stack
+from tests.integration.gateway_harness import ASLEEP, BASE, CHAT, CONTEXT_LENGTH, Stack, encode
 from tests.unit.gateway.tiny_models import BOS_ID
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+GATEWAY = {"keepalive_s": 0.05}
 Client = Any  # AsyncOpenAI, whose overloads know no plain dicts
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    async with open_stack(tmp_path_factory.mktemp("gateway"), keepalive_s=0.05) as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def client(stack: Stack) -> AsyncIterator[Client]:
-    async with stack.client() as opened:
-        yield opened
 
 
 async def events_of(client: Client, **asked: Any) -> list[Any]:

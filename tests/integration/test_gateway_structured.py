@@ -18,7 +18,7 @@ from shared.config import BusConfig
 from shared.errors import ErrorCode, RequestError
 from shared.messages import GenerationParams, Submit
 from shared.structured import GrammarKind, StructuredOutputs
-from tests.integration.gateway_harness import BASE, CHAT, Stack, open_stack
+from tests.integration.gateway_harness import BASE, CHAT, Stack
 from tests.unit.gateway.tiny_models import write_text_assets
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -32,18 +32,6 @@ class Animal(BaseModel):
     name: str
     legs: int
     sound: Literal["woof", "meow"] | None
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    async with open_stack(tmp_path_factory.mktemp("gateway")) as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def client(stack: Stack) -> AsyncIterator[Client]:
-    async with stack.client() as opened:
-        yield opened
 
 
 async def grammar_of(stack: Stack) -> str:

@@ -1,29 +1,15 @@
 """/tokenize, /detokenize and /version."""
 
 import importlib.metadata
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
-import pytest_asyncio
 
-from tests.integration.gateway_harness import BASE, CHAT, CONTEXT_LENGTH, Stack, encode, open_stack
+from tests.integration.gateway_harness import BASE, CHAT, CONTEXT_LENGTH, encode
 from tests.unit.gateway.tiny_models import BOS, BOS_ID, byte_level
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    async with open_stack(tmp_path_factory.mktemp("gateway")) as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def http(stack: Stack) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(stack.url) as session:
-        yield session
 
 
 async def post(http: aiohttp.ClientSession, route: str, status: int = 200, **fields: object) -> Any:

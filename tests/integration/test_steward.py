@@ -1,13 +1,12 @@
 """The steward and those who ask it, over a real server with each user's permissions."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from cli.broker import EmbeddedBroker
-from cli.operator import Operator
+from cli.operator import ChangedModel, Operator
 from cli.steward import Steward
 from gateway.fleet.control import Control
 from shared import subjects
@@ -22,12 +21,6 @@ from shared.messages import Catalogue, ChangeModel, ModelLoad, OwnerBeat, Worker
 from tests.unit.gateway.tiny_models import write_source
 
 A, B = ModelName("a"), ModelName("b")
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[EmbeddedBroker]:
-    async with EmbeddedBroker(tmp_path) as broker:
-        yield broker
 
 
 class Service:
@@ -80,6 +73,12 @@ async def test_operators_change_what_services_serve(broker: EmbeddedBroker, tmp_
         with pytest.raises(ModelError, match="has a state space"):
             await operator.add(bad, lambda text, share: None)
         assert [status.name for status in await operator.listed()] == [A, B]  # what failed everywhere was taken back
+        changed = await operator.change(B, LevelChange(ttft_s=1.5), (), pinned=True)
+        assert changed == ChangedModel("b", pinned=True, changed=LevelChange(ttft_s=1.5))
+        changed = await operator.change(B, LevelChange(priority=3), ("ttft_s",), pinned=None)
+        assert changed == ChangedModel("b", pinned=True, changed=LevelChange(priority=3))
+        with pytest.raises(ModelError, match="no model 'c'"):
+            await operator.change(ModelName("c"), LevelChange(), (), pinned=True)
         await operator.remove(A, lambda text, share: None)
         assert set(service.served) == {B}
         with pytest.raises(ModelError, match="no such file or folder: /nowhere"):
