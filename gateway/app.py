@@ -31,6 +31,7 @@ from gateway.http.auth import authentication
 from gateway.http.connections import Connections
 from gateway.http.description import DescriptionRoutes
 from gateway.http.metrics import MetricsRoutes
+from gateway.http.model_access import ModelAccess
 from gateway.http.openai.embeddings import EmbeddingsRoutes
 from gateway.http.openai.routes import GenerateRoutes
 from gateway.http.rate_limits import rate_limit_headers
@@ -126,10 +127,11 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     bus_front = BusFront(owner_id, bus, pipeline, settings.max_requests, clock)
     status = StatusRoutes(models, levels, attainment, cluster, bus, clock)
     http = server.build(settings, authentication(keys), GenerateRoutes(pipeline, settings, clock), status)
-    TokenizeRoutes(models, prompts).add_to(http)
-    EmbeddingsRoutes(models).add_to(http)
+    access = ModelAccess(models, usages, clock)
+    TokenizeRoutes(models, access, prompts).add_to(http)
+    EmbeddingsRoutes(access).add_to(http)
     ResponsesRoutes(pipeline, settings, clock).add_to(http)
-    MessagesRoutes(pipeline, models, prompts, settings, clock).add_to(http)
+    MessagesRoutes(pipeline, access, prompts, settings, clock).add_to(http)
     DescriptionRoutes().add_to(http)
     MetricsRoutes(registry, metrics, cluster).add_to(http)
     control = Control(bus, follower.hear)

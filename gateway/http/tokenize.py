@@ -6,16 +6,14 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from gateway.fleet.models import Model, Models
-from gateway.http.auth import TENANT
+from gateway.fleet.models import Models
 from gateway.http.bodies import json_response, parse
+from gateway.http.model_access import ModelAccess
 from gateway.http.openai.chat import chat_of
 from gateway.http.openai.messages import RequestMessage
 from gateway.http.openai.tools import ToolDefinition, chat_options
 from gateway.request.params import invalid
 from gateway.request.prompts import Chat, Prompts, Text
-from shared.errors import ErrorCode, RequestError
-from shared.ids import ModelName
 
 
 class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,8 +70,9 @@ detokenize_decoder: Final = msgspec.json.Decoder(DetokenizeRequest)
 
 
 class TokenizeRoutes:
-    def __init__(self, models: Models, prompts: Prompts) -> None:
+    def __init__(self, models: Models, access: ModelAccess, prompts: Prompts) -> None:
         self._models = models
+        self._access = access
         self._prompts = prompts
         self._version = Version(importlib.metadata.version("kottos"))
 
@@ -90,7 +89,7 @@ class TokenizeRoutes:
         asked = parse(await request.read(), tokenize_decoder)
         prompt = asked.text_or_chat()
         is_text = isinstance(prompt, Text)
-        model = usable_model(self._models, asked.model, request)
+        model = self._access.model(asked.model, request)
         encoded = await self._prompts.tokenize(
             model,
             prompt,
@@ -108,15 +107,8 @@ class TokenizeRoutes:
 
     async def detokenize(self, request: web.Request) -> web.Response:
         asked = parse(await request.read(), detokenize_decoder)
-        model = usable_model(self._models, asked.model, request)
+        model = self._access.model(asked.model, request)
         return json_response(DetokenizeResponse(await self._prompts.detokenize(model, asked.tokens)))
 
     async def version(self, request: web.Request) -> web.Response:
         return json_response(self._version)
-
-
-def usable_model(models: Models, name: str, request: web.Request) -> Model:
-    """Raises RequestError."""
-    if not request[TENANT].may_use(name):
-        raise RequestError(ErrorCode.PERMISSION_DENIED, f"This API key may not use the model {name!r}.", param="model")
-    return models.get(ModelName(name))

@@ -42,13 +42,17 @@ class Usage:
             )
         if most is not None and self._num_sequences + num_sequences > most:
             raise _limited(f"This API key has {self._num_sequences} of at most {most} sequences in flight.", 1.0)
-        _check(self._requests, 1, "requests", now_s)
         if self._tokens is not None:
             _check(self._tokens, 1, "tokens", now_s)  # before the prompt is tokenized for nothing
-        if self._requests is not None:
-            self._requests.take(1, now_s)
+        self.count_request(now_s)
         self._num_sequences += num_sequences
         return Claim(self, num_sequences)
+
+    def count_request(self, now_s: float) -> None:
+        """Of one that runs nothing on a worker this is all. Raises RequestError when the limit is reached."""
+        _check(self._requests, 1, "requests", now_s)
+        if self._requests is not None:
+            self._requests.take(1, now_s)
 
     def reserve(self, num_tokens: int, now_s: float) -> None:
         """Raises RequestError. Who wants more than the limit gets in when all of it is there, and owes the rest."""

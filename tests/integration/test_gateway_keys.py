@@ -186,6 +186,25 @@ async def test_requests_per_minute(tmp_path: Path) -> None:
         assert (await complete(stack, other)).headers["x-ratelimit-remaining-requests"] == "1"
 
 
+async def test_requests_that_run_nothing_count_among_them(tmp_path: Path) -> None:
+    key = new_key()
+    make_key(tmp_path, "a", key, requests_per_minute=3)
+    message = {"model": BASE, "messages": [{"role": "user", "content": "fox"}]}
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("/tokenize", {"model": BASE, "prompt": "fox"}),
+        ("/detokenize", {"model": BASE, "tokens": encode("fox")}),
+        ("/v1/messages/count_tokens", {**message, "model": CHAT}),
+    ]
+    async with open_stack(tmp_path) as stack, aiohttp.ClientSession(stack.url, headers={"x-api-key": key}) as http:
+        for num_before, (path, body) in enumerate(asked):
+            async with http.post(path, json=body) as response:
+                assert response.status == 200
+                assert response.headers["x-ratelimit-remaining-requests"] == str(2 - num_before)
+        for path, body in asked:
+            async with http.post(path, json=body) as response:
+                assert (response.status, "Retry-After" in response.headers) == (429, True)
+
+
 async def test_tokens_per_minute_are_reserved_and_what_is_not_used_comes_back(tmp_path: Path) -> None:
     key = new_key()
     make_key(tmp_path, "a", key, tokens_per_minute=100)

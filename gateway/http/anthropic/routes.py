@@ -6,7 +6,6 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from gateway.fleet.models import Models
 from gateway.http import answers
 from gateway.http.anthropic.errors import REQUEST_ID_HEADER, AnthropicStyle, error_body
 from gateway.http.anthropic.request import count_tokens_decoder, messages_decoder
@@ -26,7 +25,7 @@ from gateway.http.anthropic.writer import BlockEvents
 from gateway.http.bodies import json_response, parse
 from gateway.http.errors import REQUEST_ID, STYLES
 from gateway.http.events import Event
-from gateway.http.tokenize import usable_model
+from gateway.http.model_access import ModelAccess
 from gateway.output.choice import Delta
 from gateway.output.generation import Generation
 from gateway.pipeline import Pipeline
@@ -41,10 +40,15 @@ _encoder: Final = msgspec.json.Encoder()
 
 class MessagesRoutes:
     def __init__(
-        self, pipeline: Pipeline, models: Models, prompts: Prompts, config: GatewayConfig, clock: Callable[[], float]
+        self,
+        pipeline: Pipeline,
+        access: ModelAccess,
+        prompts: Prompts,
+        config: GatewayConfig,
+        clock: Callable[[], float],
     ) -> None:
         self._pipeline = pipeline
-        self._models = models
+        self._access = access
         self._prompts = prompts
         self._config = config
         self._clock = clock
@@ -78,7 +82,7 @@ class MessagesRoutes:
 
     async def count_tokens(self, request: web.Request) -> web.Response:
         asked = parse(await request.read(), count_tokens_decoder)
-        model = usable_model(self._models, asked.model, request)
+        model = self._access.model(asked.model, request)
         encoded = await self._prompts.tokenize(model, asked.chat(), add_special_tokens=False)
         response = json_response(TokenCount(len(encoded.token_ids)))
         response.headers[REQUEST_ID_HEADER] = request[REQUEST_ID]

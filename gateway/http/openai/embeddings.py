@@ -5,9 +5,8 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from gateway.fleet.models import Models
 from gateway.http.bodies import parse
-from gateway.http.tokenize import usable_model
+from gateway.http.model_access import ModelAccess
 from gateway.request.params import invalid
 
 
@@ -20,15 +19,15 @@ embeddings_decoder: Final = msgspec.json.Decoder(EmbeddingsRequest)
 
 
 class EmbeddingsRoutes:
-    def __init__(self, models: Models) -> None:
-        self._models = models
+    def __init__(self, access: ModelAccess) -> None:
+        self._access = access
 
     def add_to(self, app: web.Application) -> None:
         app.add_routes([web.post("/v1/embeddings", self.create)])
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         asked = parse(await request.read(), embeddings_decoder)
-        usable_model(self._models, asked.model, request)
+        self._access.model(asked.model, request)
         raise invalid(
             f"The model {asked.model!r} generates text: it was not trained to embed, and no other kind of model is "
             "served here.",
