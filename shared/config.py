@@ -3,8 +3,8 @@
 Precedence: command line > environment > file > default. Every key `section.key` has the environment variable
 `KOTTOS_SECTION_KEY` (`cache_dir` has `KOTTOS_CACHE`); models are `KOTTOS_MODELS="name=path;name=path"`, their service
 levels `KOTTOS_SLO_MODELS="name=ttft_s:2,tbt_s:0.05;name=priority:1"`. Keys that end in `_bytes` take sizes like "2GiB"
-and may be written without that ending. `to_environ` is the inverse of the environment, which is how a supervisor hands
-its configuration to its children.
+and may be written without that ending. Secrets may come as files (`shared/secret_files.py`). `to_environ` is the
+inverse of the environment, which is how a supervisor hands its configuration to its children.
 """
 
 import difflib
@@ -21,6 +21,7 @@ from msgspec import Meta
 
 from shared.errors import ConfigError
 from shared.levels import SloConfig, parse_model_levels
+from shared.secret_files import with_secret_files
 from shared.units import MAX_BYTES, format_size, parse_size
 
 MAX_MODEL_NAME_CHARS: Final = 128
@@ -179,6 +180,8 @@ def load_config(
 ) -> Config:
     """Reads, checks and freezes the configuration. An empty environment variable counts as not set.
 
+# those that may come as files, by the name of the variable with _FILE behind it
+SECRET_VARIABLES: Final = tuple(map(variable, ("bus.password", "keys.api", "keys.admin")))
     `overrides` has values by key, as such or as text; models and their levels are sequences of "NAME=...".
     Raises ConfigError, whose message names the key to change.
     """
@@ -224,7 +227,7 @@ def _from_file(path: Path) -> dict[str, _Given]:
 def _from_environ(environ: Mapping[str, str]) -> dict[str, _Given]:
     return _by_key(
         (_VARIABLES.get(name, name), _Given(value, name, is_text=True))
-        for name, value in environ.items()
+        for name, value in with_secret_files(environ, SECRET_VARIABLES).items()
         if name.startswith("KOTTOS_") and name not in _NO_SETTINGS and value
     )
 
