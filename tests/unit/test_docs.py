@@ -2,19 +2,22 @@
 
 import ast
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
 
 from cli.main import app
 from gateway.http.errors import TABLE
-from shared.config import KEYS, variable
+from shared.config import API_KEY_VARIABLE, CONFIG_VARIABLE, KEYS, URL_VARIABLE, variable
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir()}
+OTHER_VARIABLES = {CONFIG_VARIABLE, URL_VARIABLE, API_KEY_VARIABLE, "KOTTOS_SECTION_KEY"}
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
@@ -89,15 +92,22 @@ def test_settings_are_there(all_code: str) -> None:
     named = set(re.findall(rf"^(?:{sections})\.[a-z_]+$", all_code, re.MULTILINE))
     assert named and named <= keys
     variables = set(re.findall(r"KOTTOS_[A-Z_]*[A-Z]", all_code))
-    assert variables and variables <= {*map(variable, keys), "KOTTOS_CONFIG", "KOTTOS_SECTION_KEY"}
+    assert variables and variables <= {*map(variable, keys), *OTHER_VARIABLES}
+
+
+def leaves(command: Any) -> Iterator[Any]:
+    """The commands of a group, its own, and those of groups in it."""
+    yield command
+    for part in getattr(command, "commands", {}).values():
+        yield from leaves(part)
 
 
 def test_commands_are_there(all_code: str) -> None:
-    commands = get_command(app).commands  # type: ignore[attr-defined]
-    groups = (commands["models"], commands["keys"])
-    shown = [commands["serve"], *(command for group in groups for command in group.commands.values())]
-    flags = {flag for command in shown for option in command.params for flag in option.opts}
-    lines = [line for line in all_code.splitlines() if re.search(r"^--|kottos (?:serve|models|keys)|ARGS=", line)]
+    root: Any = get_command(app)
+    names, commands = "|".join(root.commands), list(leaves(root))
+    options = [option for command in commands for option in command.params]
+    flags = {flag for option in options for flag in (*option.opts, *option.secondary_opts)}
+    lines = [line for line in all_code.splitlines() if re.search(rf"^--|kottos (?:{names})\b|ARGS=", line)]
     named = set(re.findall(r"(?<![\w-])--[a-z-]+", "\n".join(lines)))
     assert named and named <= {*flags, "--help"}
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
