@@ -17,6 +17,7 @@ from shared.errors import ErrorCode, RequestError
 TENANT: Final = web.RequestKey("tenant", Tenant)
 OPEN: Final = frozenset({"/health", "/ready", "/metrics", "/metrics/targets", "/version", "/openapi.json", "/docs"})
 ADMIN: Final = "/admin/"
+_OWN_SITES: Final = (None, "none", "same-origin")  # of Sec-Fetch-Site: no browser, its user, our own page
 
 
 def authentication(keys: Keys) -> Middleware:
@@ -57,20 +58,23 @@ def _check_admin(tenant: Tenant, request: web.Request) -> None:
     """Raises RequestError."""
     if not tenant.is_admin:
         raise RequestError(ErrorCode.PERMISSION_DENIED, "This needs the API key of an administrator.")
-    if tenant is LOCAL and not is_from_here(request.host, request.headers.get("Origin")):
+    headers = request.headers
+    if tenant is LOCAL and not is_from_here(request.host, headers.get("Origin"), headers.get("Sec-Fetch-Site")):
         raise RequestError(
             ErrorCode.PERMISSION_DENIED, "Without API keys only programs on this machine may do this, not web pages."
         )
 
 
-def is_from_here(host: str, origin: str | None) -> bool:
-    """Whether no page of a foreign site, in a browser on this machine, can have sent this.
+def is_from_here(host: str, origin: str | None, site: str | None) -> bool:
+    """Whether no page but our own, in a browser on this machine, can have sent this.
 
-    host, origin: the request's headers. A browser names the page's site in Origin, and in Host the name that it looked
-    up, which the site's owner may let mean this machine (DNS rebinding).
+    The arguments are headers of the request: Host, Origin, Sec-Fetch-Site. A browser sends a page's POST without a body
+    anywhere, unasked (Fetch standard, "CORS protocol"), and names the page's origin, be it a port of this machine, in
+    Origin. In Host it names what it looked up, which the page's owner may let mean this machine (DNS rebinding).
     """
-    own = _name(f"//{host}")
-    return _is_local_name(own) and (origin is None or _is_local_name(_name(origin)))
+    if not _is_local_name(_name(f"//{host}")) or site not in _OWN_SITES:
+        return False
+    return origin is None or origin.partition("://")[2] == host
 
 
 def _name(url: str) -> str:

@@ -283,6 +283,8 @@ async def test_with_keys_only_an_administrators_may(tmp_path: Path) -> None:
 async def test_without_keys_web_pages_may_not(admin: Admin) -> None:
     refused = await admin("DELETE", f"models/{BASE}", status=403, Origin="https://example.org")
     assert "web pages" in refused["error"]["message"]
+    for headers in ({"Origin": "http://localhost:3000"}, {"Sec-Fetch-Site": "cross-site"}):
+        await admin("POST", f"models/{BASE}/pin", status=403, **headers)  # a page may send that unasked
     await admin("DELETE", f"models/{BASE}", status=403, Host="rebound.example.org")
     assert admin.kept == []
     await admin("DELETE", f"models/{BASE}", Origin=admin.stack.url)
