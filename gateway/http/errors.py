@@ -61,9 +61,13 @@ class ErrorBody(msgspec.Struct, frozen=True):
     error: ErrorDetail
 
 
-def body_of(error: RequestError) -> bytes:
+def detail_of(error: RequestError) -> ErrorDetail:
     shown = TABLE[error.code]
-    return _encode(error.message, shown.type, error.param, shown.code)
+    return ErrorDetail(error.message[:MAX_MESSAGE_CHARS], shown.type, error.param, shown.code)
+
+
+def body_of(error: RequestError) -> bytes:
+    return msgspec.json.encode(ErrorBody(detail_of(error)))
 
 
 def json_error(status: int, body: bytes, error: RequestError | None = None) -> web.Response:
@@ -96,7 +100,9 @@ class OpenAIStyle:
 
     def of_status(self, status: int, reason: str, request_id: str) -> web.Response:
         kind = "invalid_request_error" if status < 500 else "server_error"
-        return json_error(status, _encode(reason, kind, None, None))
+        return json_error(
+            status, msgspec.json.encode(ErrorBody(ErrorDetail(reason[:MAX_MESSAGE_CHARS], kind, None, None)))
+        )
 
 
 # By the beginning of a route's path; what has none looks like OpenAI's.
@@ -155,7 +161,3 @@ def _request_id(request: web.Request) -> str:
     given = request.headers.get("X-Request-Id", "")
     is_usable = 0 < len(given) <= _MAX_REQUEST_ID_CHARS and given.isascii() and given.isprintable()
     return given if is_usable else new_id("req")
-
-
-def _encode(message: str, kind: str, param: str | None, code: str | None) -> bytes:
-    return msgspec.json.encode(ErrorBody(ErrorDetail(message[:MAX_MESSAGE_CHARS], kind, param, code)))

@@ -166,13 +166,24 @@ async def test_a_model_that_is_still_loading(client: Client) -> None:
     assert caught.value.status_code == 503
 
 
-async def test_an_error_in_the_middle_of_a_stream_ends_a_failed_response(stack: Stack, client: Client) -> None:
+async def test_an_error_in_the_middle_of_a_stream_is_raised_after_the_failed_response(
+    stack: Stack, client: Client
+) -> None:
     stack.worker.reset()
-    asking = asyncio.create_task(events_of(client, input="hello"))
+    events: list[Any] = []
+
+    async def ask() -> None:
+        async for event in await client.responses.create(model=CHAT, input="hello", stream=True):
+            events.append(event)
+
+    asking = asyncio.create_task(ask())
     [submit] = await stack.worker.wait_for(Submit)
     failed = Ended("error", ErrorCode.INTERNAL, "the step failed")
     await stack.worker.say(submit.request_id, *encode("quick"), ended=failed)
-    last = (await asking)[-1]
+    with pytest.raises(openai.APIError, match="the step failed") as caught:
+        await asking
+    assert caught.value.code == "internal_error"
+    last = events[-1]
     assert (last.type, last.response.status) == ("response.failed", "failed")
     assert (last.response.error.code, last.response.error.message) == ("server_error", "the step failed")
     assert last.response.output_text == "quick"

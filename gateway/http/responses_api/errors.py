@@ -4,7 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway.http.errors import OpenAIStyle
+from gateway.http.errors import ErrorDetail, OpenAIStyle, detail_of
 from shared.errors import RequestError
 
 _NAMES: Final = {
@@ -17,6 +17,16 @@ _NAMES: Final = {
 
 class ResponsesStyle(OpenAIStyle):
     def of_error(self, error: RequestError, request_id: str) -> web.Response:
-        param = _NAMES.get(error.param or "", error.param)
-        renamed = RequestError(error.code, error.message, param=param, retry_after_s=error.retry_after_s)
-        return super().of_error(renamed, request_id)
+        return super().of_error(_renamed(error), request_id)
+
+    def detail_of(self, error: RequestError) -> ErrorDetail:
+        """As the last event of a stream has it."""
+        return detail_of(_renamed(error))
+
+
+STYLE: Final = ResponsesStyle()
+
+
+def _renamed(error: RequestError) -> RequestError:
+    param = _NAMES.get(error.param or "", error.param)
+    return RequestError(error.code, error.message, param=param, retry_after_s=error.retry_after_s)

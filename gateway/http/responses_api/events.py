@@ -1,5 +1,6 @@
 """The events that a response comes in. Source: platform.openai.com/docs/api-reference/responses-streaming"""
 
+from gateway.http.errors import ErrorDetail
 from gateway.http.responses_api.response import OutputItem, OutputText, ReasoningText, Response, Typed
 
 
@@ -25,6 +26,12 @@ class Incomplete(StreamEvent, frozen=True, tag="response.incomplete"):
 
 class Failed(StreamEvent, frozen=True, tag="response.failed"):
     response: Response
+
+
+class Error(StreamEvent, frozen=True, tag="error"):
+    """The last event of a stream that fails: OpenAI's clients raise it."""
+
+    error: ErrorDetail
 
 
 class ItemAdded(StreamEvent, frozen=True, tag="response.output_item.added"):
@@ -82,7 +89,7 @@ class ArgumentsDone(_OfItem, frozen=True, tag="response.function_call_arguments.
 
 
 AnyEvent = (
-    Created | InProgress | Completed | Incomplete | Failed
+    Created | InProgress | Completed | Incomplete | Failed | Error
     | ItemAdded | ItemDone | PartAdded | PartDone
     | TextDelta | TextDone | ReasoningDelta | ReasoningDone | ArgumentsDelta | ArgumentsDone
 )  # fmt: skip

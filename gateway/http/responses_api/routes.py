@@ -12,7 +12,7 @@ from gateway.http.bodies import json_response, parse
 from gateway.http.errors import STYLES
 from gateway.http.events import Event
 from gateway.http.responses_api import events
-from gateway.http.responses_api.errors import ResponsesStyle
+from gateway.http.responses_api.errors import STYLE
 from gateway.http.responses_api.events import StreamEvent
 from gateway.http.responses_api.request import responses_decoder
 from gateway.http.responses_api.response import Response, begun, ended, failed, status_of
@@ -35,7 +35,7 @@ class ResponsesRoutes:
         self._clock = clock
 
     def add_to(self, app: web.Application) -> None:
-        app[STYLES][PATH] = ResponsesStyle()
+        app[STYLES][PATH] = STYLE
         app.add_routes([web.post(PATH, self.create)])
 
     async def create(self, request: web.Request) -> web.StreamResponse:
@@ -76,7 +76,8 @@ class ResponseEvents:
 
     def failure(self, error: RequestError, generation: Generation) -> list[Event]:
         closing = self._items.close("incomplete")
-        return self._encoded([*closing, events.Failed(failed(self._response, self._items.done, error.message))])
+        response = failed(self._response, self._items.done, error.message)
+        return self._encoded([*closing, events.Failed(response), events.Error(STYLE.detail_of(error))])
 
     def waiting(self) -> list[Event]:
         return []
