@@ -82,7 +82,9 @@ async def test_usage_so_far_in_each_chunk(stack: Stack, client: Client, route: s
         ({"logit_bias": {str(i): 1 for i in range(1025)}}, "logit_bias"),
         ({"extra_body": {"stop_token_ids": [100_000]}}, "stop_token_ids"),
         ({"extra_body": {"stop_token_ids": [5] * 129}}, "stop_token_ids"),
-        ({"extra_body": {"prompt_logprobs": 1}}, "prompt_logprobs"),
+        ({"extra_body": {"prompt_logprobs": 21}}, "prompt_logprobs"),
+        ({"extra_body": {"prompt_logprobs": 1}, "stream": True}, "prompt_logprobs"),
+        ({"extra_body": {"prompt_logprobs": 1}, "echo": True, "logprobs": 2}, "prompt_logprobs"),
     ],
 )
 async def test_what_is_out_of_range_is_refused_by_name(client: Client, asked: dict[str, Any], param: str) -> None:
@@ -97,6 +99,7 @@ async def test_what_is_out_of_range_is_refused_by_name(client: Client, asked: di
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"top_logprobs": 21, "logprobs": True}, "top_logprobs"),
         ({"logit_bias": {"fox": 1}}, "logit_bias"),
+        ({"extra_body": {"prompt_logprobs": 1}}, "prompt_logprobs"),
     ],
 )
 async def test_a_chats_own_refusals(client: Client, asked: dict[str, Any], param: str) -> None:

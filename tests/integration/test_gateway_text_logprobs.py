@@ -86,6 +86,25 @@ async def test_echo_with_logprobs_has_the_prompts(stack: Stack, client: Client, 
         check_text_entries(choices[0], 3, has_prompt=True)
 
 
+@pytest.mark.parametrize("asked", [{}, {"echo": True, "logprobs": 2}], ids=["alone", "beside those of an echo"])
+async def test_a_prompts_logprobs_by_vllms_name(stack: Stack, client: Client, asked: dict[str, Any]) -> None:
+    stack.says(" dog")
+    answer = await client.completions.create(
+        model=BASE, prompt="The lazy", n=2, extra_body={"prompt_logprobs": 2}, **asked
+    )
+    prompt = [BOS_ID, *encode("The lazy")]
+    for choice in answer.choices:
+        first, *others = choice.prompt_logprobs
+        assert first is None and len(others) == len(prompt) - 1
+        for token_id, entry in zip(prompt[1:], others, strict=True):
+            own = entry[str(token_id)]
+            assert (own["logprob"], own["rank"]) == (-0.5, 1)  # as the scripted worker scores
+            assert entry[str(token_id + 1)] | {"decoded_token": ""} == {"logprob": -1.5, "rank": 2, "decoded_token": ""}
+        assert (
+            "".join(entry[str(i)]["decoded_token"] for i, entry in zip(prompt[1:], others, strict=True)) == "The lazy"
+        )
+
+
 async def test_special_tokens_that_a_prompt_spells_are_in_its_echo(stack: Stack, client: Client) -> None:
     stack.says(" dog")
     prompt = f"lazy{EOS} fox"

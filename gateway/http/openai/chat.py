@@ -34,6 +34,7 @@ class ChatRequest(GenerateRequest, frozen=True, kw_only=True):
     def check_supported(self) -> None:
         super().check_supported()
         supported("functions", not self.functions)
+        supported("prompt_logprobs", self.prompt_logprobs is None)
 
     def params(self, max_tokens: int | None) -> GenerationParams:
         """Raises RequestError."""

@@ -1,10 +1,10 @@
 """POST /v1/completions: the response."""
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from gateway.http.openai.completions import CompletionRequest
-from gateway.http.openai.logprobs import TextLog, TextLogprobs, joined
+from gateway.http.openai.logprobs import PromptLogprobs, TextLog, TextLogprobs, joined, prompt_logprobs
 from gateway.http.openai.response import Head, TokenIds, usage_of
 from gateway.output.choice import Delta, FinishReason
 from gateway.output.detokenize import NUM_CONTEXT_TOKENS
@@ -19,6 +19,7 @@ class TextChoice(msgspec.Struct, frozen=True):
     logprobs: TextLogprobs | None = None
     token_ids: TokenIds = UNSET
     prompt_token_ids: TokenIds = UNSET
+    prompt_logprobs: PromptLogprobs | UnsetType = UNSET  # only where they are asked for by this name
 
 
 class TextFormat(Head):
@@ -29,6 +30,7 @@ class TextFormat(Head):
         super().__init__(call_id, created, asked)
         self._echo = bool(asked.echo)
         self._has_logprobs = asked.logprobs is not None
+        self._has_prompt_logprobs = asked.prompt_logprobs is not None
         self._logs: dict[int, TextLog] = {}  # of the choices that have begun
 
     def opening(self, generation: Generation) -> list[bytes]:
@@ -57,7 +59,10 @@ class TextFormat(Head):
             prompt = log.echoed(choice.prompt, choice.prompt_logprobs) if is_first and self._echo else None
             logprobs = joined(prompt, log.written(delta.logprobs))
         token_ids = self.shown(delta.token_ids)
-        return TextChoice(delta.index, text, delta.finish_reason, logprobs, token_ids, prompt_token_ids)
+        scores: PromptLogprobs | UnsetType = UNSET
+        if self._has_prompt_logprobs:  # then nothing is streamed
+            scores = prompt_logprobs(choice.prompt_logprobs, generation.vocabulary)
+        return TextChoice(delta.index, text, delta.finish_reason, logprobs, token_ids, prompt_token_ids, scores)
 
     def _echoed(self, choice: int, generation: Generation) -> str:
         if not self._echo:

@@ -24,11 +24,20 @@ class CompletionRequest(GenerateRequest, frozen=True, kw_only=True):
         supported("suffix", not self.suffix)
         if self.best_of is not None and self.best_of != (1 if self.n is None else self.n):
             raise invalid("best_of must be equal to n: whatever is generated is returned.", "best_of")
+        if self.prompt_logprobs is not None:
+            self._check_prompt_logprobs()
+
+    def _check_prompt_logprobs(self) -> None:
+        """Raises RequestError."""
+        if self.stream:
+            raise invalid("prompt_logprobs is only allowed when stream is false.", "prompt_logprobs")
+        if self.echo and self.logprobs not in (None, self.prompt_logprobs):
+            raise invalid("With echo, prompt_logprobs must be equal to logprobs, or absent.", "prompt_logprobs")
 
     def params(self, max_tokens: int | None) -> GenerationParams:
         """With echo the log-probabilities are those of the prompt, too."""
         params = super().params(max_tokens)
-        return replace(params, prompt_logprobs=self.logprobs) if self.echo else params
+        return replace(params, prompt_logprobs=self.logprobs) if self.echo and self.prompt_logprobs is None else params
 
     def call(self, call_id: str, arrived_at_s: float) -> Call:
         """Raises RequestError."""

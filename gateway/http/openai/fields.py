@@ -40,7 +40,6 @@ class GenerateRequest(GuidedParams, frozen=True, kw_only=True):
 
     def check_supported(self) -> None:
         """Raises RequestError naming the first field that asks for what is not there."""
-        supported("prompt_logprobs", self.prompt_logprobs is None)
         if self.stream_options is not None and not self.stream:
             raise invalid("stream_options is only allowed when stream is true.", "stream_options")
 

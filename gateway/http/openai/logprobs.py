@@ -36,10 +36,37 @@ class TextLogprobs(msgspec.Struct, frozen=True):
     text_offset: tuple[int, ...]  # in characters of the choice's text
 
 
+class PromptLogprob(msgspec.Struct, frozen=True):
+    """By vLLM's names."""
+
+    logprob: float
+    rank: int | None  # 1: the most likely one; null: it is none of those that were asked for
+    decoded_token: str
+
+
+PromptLogprobs = list[dict[int, PromptLogprob] | None]  # by token id; a prompt's first token has no probability
+
+
 def chat_logprobs(tokens: Iterable[TokenLogprobs], vocabulary: Vocabulary) -> ChatLogprobs | None:
     """None: there are no tokens."""
     content = tuple(_chat_logprob(token, vocabulary) for token in tokens)
     return ChatLogprobs(content) if content else None
+
+
+def prompt_logprobs(tokens: Iterable[TokenLogprobs], vocabulary: Vocabulary) -> PromptLogprobs:
+    """Of a prompt's tokens from the second one on."""
+    return [None, *(_prompt_logprob(token, vocabulary) for token in tokens)]
+
+
+def _prompt_logprob(token: TokenLogprobs, vocabulary: Vocabulary) -> dict[int, PromptLogprob]:
+    ranks = {token_id: rank for rank, token_id in enumerate(token.top_ids, 1)}
+    said = {token.token_id: token.logprob} | dict(_top(token))  # its own comes first
+    return {
+        token_id: PromptLogprob(
+            max(logprob, LEAST_LOGPROB), ranks.get(token_id), _name(vocabulary.token_bytes(token_id))
+        )
+        for token_id, logprob in said.items()
+    }
 
 
 def _chat_logprob(token: TokenLogprobs, vocabulary: Vocabulary) -> ChatLogprob:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.http.openai.logprobs import TextLog, chat_logprobs
+from gateway.http.openai.logprobs import TextLog, chat_logprobs, prompt_logprobs
 from shared.messages import TokenLogprobs
 from tests.unit.gateway.tiny_models import BOS, BOS_ID, EOS, EOS_ID, byte_fallback, byte_level, vocabulary
 
@@ -73,3 +73,12 @@ def test_a_leading_space_is_text_behind_a_prompt_and_none_at_the_beginning(conte
     tokens = byte_fallback().encode("b a", add_special_tokens=False).ids
     written = TextLog(vocabulary(byte_fallback()), context).written(entries(*tokens))
     assert written.text_offset == ((0, 2) if context else (0, 1))
+
+
+def test_a_prompts_token_that_is_none_of_the_most_likely_has_no_rank() -> None:
+    fox, dog = ids("fox")[0], ids("dog")[0]
+    first, second = prompt_logprobs([TokenLogprobs(fox, -9.0, (dog,), (-0.1,))], LEVEL)
+    assert first is None and second is not None
+    assert [(token_id, entry.rank, entry.logprob) for token_id, entry in second.items()] == [
+        (fox, None, -9.0), (dog, 1, -0.1)
+    ]  # fmt: skip
