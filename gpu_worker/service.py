@@ -113,6 +113,7 @@ class WorkerService:
                 self._engine.prefetches, bus,
             ),
         )  # fmt: skip
+        registry.why_not_ready = self._why_not_ready
 
     async def run(self, stopping: asyncio.Event) -> None:
         """On a started bus, until `stopping` is set. Owners see it gone and submit what runs elsewhere."""
@@ -148,6 +149,12 @@ class WorkerService:
         if is_drained != self._is_drained:
             log.info("it takes no new work" if is_drained else "it takes new work again")
         self._is_drained = is_drained
+
+    def _why_not_ready(self) -> str:
+        if not self._bus.connected:
+            return "the message bus is disconnected"
+        is_loaded = any(load.state in ("resident", "cached") for load in self._served.loads())
+        return "" if is_loaded else "no model is loaded yet"
 
     def _on_released(self, name: ModelName) -> None:
         """Its blob goes: where memory is unified, nothing may view it any more."""

@@ -66,6 +66,7 @@ class Router:
         self._metrics = RouterMetrics(registry)
         dispatcher, inbox = self._dispatcher, self._inbox
         watch(registry, bus, lambda: dispatcher.num_workers, dispatcher.num_held, inbox.qsize)
+        registry.why_not_ready = lambda: "" if bus.connected else "the message bus is disconnected"
 
     async def run(self, stopping: asyncio.Event) -> None:
         """On a started bus, until `stopping` is set. What is accepted and not assigned then, owners submit again."""

@@ -21,6 +21,7 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
+    make_wsgi_app,
     start_http_server,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -30,6 +31,7 @@ from prometheus_client.registry import Collector
 from shared.aliases import Alias, with_aliases
 from shared.config import TelemetryConfig
 from shared.errors import ConfigError
+from shared.health import with_health
 from shared.machine import memory_limit_bytes
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -88,6 +90,7 @@ class Registry:
 
     def __init__(self, aliases: Sequence[Alias] = ()) -> None:
         self.described: list[Described] = []
+        self.why_not_ready: Callable[[], str] = lambda: ""  # asked in the loop's thread; empty: it is ready
         self._registry = _WithAliases(aliases)
         self._states = _States()
         self._registry.register(self._states)
@@ -133,13 +136,17 @@ class Registry:
 
     @contextmanager
     def serving(self, config: TelemetryConfig) -> Iterator[str]:
-        """Answers scrapes on a thread of its own; yields host:port, empty where nobody may ask. Raises ConfigError."""
+        """Answers scrapes, /health and /ready on a thread of its own; yields host:port, empty where nobody may ask.
+
+        Raises ConfigError.
+        """
         if not config.metrics_host:
             yield ""
             return
         host, port = config.metrics_host, config.metrics_port
         try:
             server, thread = start_http_server(port, host, self._registry)
+            server.set_app(with_health(make_wsgi_app(self._registry), lambda: self._states.in_loop(self.why_not_ready)))
         except OSError as error:
             raise ConfigError(
                 f"telemetry.metrics_host {host}, telemetry.metrics_port {port}: {error.strerror}; set another"

@@ -1,9 +1,12 @@
 """Scrapes over HTTP."""
 
+import asyncio
+
 import pytest
 
 from shared.config import TelemetryConfig
 from shared.errors import ConfigError
+from shared.health import ask
 from shared.telemetry import Registry
 from tests.scrapes import scrape
 
@@ -23,3 +26,16 @@ def test_two_services_of_a_machine_answer_side_by_side() -> None:
         taken = TelemetryConfig("127.0.0.1", int(here.rpartition(":")[2]))
         with pytest.raises(ConfigError, match=r"telemetry\.metrics_port"), second.serving(taken):
             pass
+
+
+async def test_health_is_asked_beside_the_metrics() -> None:
+    registry, reason = Registry(), ["no model is loaded yet"]
+    registry.why_not_ready = lambda: reason[0]
+    registry.attach(asyncio.get_running_loop())
+    with registry.serving(TelemetryConfig(metrics_host="127.0.0.1")) as address:
+        url = f"http://{address}"
+        assert await asyncio.to_thread(ask, f"{url}/health") == ""
+        assert await asyncio.to_thread(ask, f"{url}/ready") == "503: no model is loaded yet"
+        reason[0] = ""
+        assert await asyncio.to_thread(ask, f"{url}/ready") == ""
+    assert (await asyncio.to_thread(ask, f"{url}/ready")).startswith("no answer: ")
