@@ -13,6 +13,7 @@ from openai import AsyncOpenAI
 from benchmarks.served import Served, serve
 from shared.config import load_config
 from tests.e2e.driving import open_client
+from tests.integration.tiny_models import TinyModels
 
 
 def serve_demo(device_memory: str, temp: Path) -> AbstractContextManager[Served]:
@@ -39,6 +40,14 @@ def small_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 async def client(stack: Served) -> AsyncIterator[AsyncOpenAI]:
     async with open_client(stack) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
+    """For stacks that need no real models; "llama" and "gemma3" are imported already."""
+    models = TinyModels(tmp_path_factory.getbasetemp() / "tiny-models")
+    models.config([models.source(family) for family in ("llama", "gemma3")], dtype="bfloat16")
+    return models
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,9 @@ import aiohttp
 import pytest
 
 from benchmarks.served import Served, serve
-from benchmarks.tiny_models import make_tiny_model
 from cli.client_env import OPERATOR_ENV
 from tests.e2e.driving import complete, open_client
+from tests.integration.tiny_models import TinyModels
 
 KOTTOS = Path(sysconfig.get_path("scripts")) / "kottos"
 SMALL = ("--device-memory", "40MiB", "--kv-memory", "16MiB")
@@ -23,22 +23,23 @@ SMALL = ("--device-memory", "40MiB", "--kv-memory", "16MiB")
 class Stacks:
     """One state folder, and the stacks that are started on it, with one configured model."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, models: TinyModels) -> None:
+        self.first, self.second = (models.source(family).path for family in ("llama", "gemma3"))
         self._folder = folder
-        self._model = make_tiny_model("llama", folder / "llama", 0)
+        self._cache_dir = models.cache_dir
 
     @contextmanager
     def serving(self) -> Iterator[Served]:
-        state = {"KOTTOS_STATE_DIR": str(self._folder / "state"), "KOTTOS_CACHE": str(self._folder / "cache")}
+        state = {"KOTTOS_STATE_DIR": str(self._folder / "state"), "KOTTOS_CACHE": str(self._cache_dir)}
         settings = state | {"KOTTOS_WORKER_NUM_THREADS": "1"}
-        flags = ("--model", f"first={self._model}", *SMALL)
+        flags = ("--model", f"first={self.first}", *SMALL)
         with serve(*flags, log_path=self._folder / "log", settings=settings) as served:
             yield served
 
 
 @pytest.fixture
-def stacks(tmp_path: Path) -> Stacks:
-    return Stacks(tmp_path)
+def stacks(tmp_path: Path, tiny_models: TinyModels) -> Stacks:
+    return Stacks(tmp_path, tiny_models)
 
 
 async def admin(served: Served, method: str, path: str, body: Any = None, status: int = 200) -> Any:
@@ -68,10 +69,9 @@ async def is_drained(served: Served) -> bool:
     return bool(worker["draining"])
 
 
-async def test_changes_outlive_the_stack(stacks: Stacks, tmp_path: Path) -> None:
-    make_tiny_model("gemma3", tmp_path / "gemma3", 0)
+async def test_changes_outlive_the_stack(stacks: Stacks) -> None:
     with stacks.serving() as served:
-        await admin(served, "POST", "models", {"id": "second", "path": str(tmp_path / "gemma3")}, status=202)
+        await admin(served, "POST", "models", {"id": "second", "path": stacks.second}, status=202)
         await until_served(served, "second")
         async with open_client(served) as client:
             first = await complete(client, "second", [5, 6, 7], max_tokens=4)
@@ -84,7 +84,7 @@ async def test_changes_outlive_the_stack(stacks: Stacks, tmp_path: Path) -> None
         async with open_client(served) as client:
             assert (await complete(client, "second", [5, 6, 7], max_tokens=4)).token_ids == first.token_ids
         await admin(served, "DELETE", "models/second")
-        await admin(served, "POST", "models", {"id": "first", "path": str(tmp_path / "llama")}, status=202)
+        await admin(served, "POST", "models", {"id": "first", "path": stacks.first}, status=202)
     with stacks.serving() as served:
         assert [model["id"] for model in (await admin(served, "GET", "models"))["data"]] == ["first"]
 

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sysconfig
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from benchmarks.served import Served, serve
-from benchmarks.tiny_models import make_tiny_model
+from tests.integration.tiny_models import TinyModels
 
 KOTTOS = Path(sysconfig.get_path("scripts")) / "kottos"
 CHANGE_TRIES = 1000
@@ -22,10 +21,10 @@ CHANGE_TRIES = 1000
 class Stack:
     """One state folder, and the stacks that are started on it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, models: TinyModels) -> None:
         self.log = folder / "log"
-        self._model = make_tiny_model("llama", folder / "tiny")
-        self._settings = {"KOTTOS_CACHE": str(folder / "cache"), "KOTTOS_STATE_DIR": str(folder / "state")}
+        self._model = models.source("llama").path
+        self._settings = {"KOTTOS_CACHE": str(models.cache_dir), "KOTTOS_STATE_DIR": str(folder / "state")}
         self._settings["KOTTOS_WORKER_KV_MEMORY"] = "64MiB"
 
     def keys(self, *words: str) -> Any:
@@ -41,8 +40,8 @@ class Stack:
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
-    yield Stack(tmp_path)
+def stack(tmp_path: Path, tiny_models: TinyModels) -> Stack:
+    return Stack(tmp_path, tiny_models)
 
 
 async def ask(served: Served, key: str) -> Any:

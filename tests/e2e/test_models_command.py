@@ -15,17 +15,17 @@ from benchmarks.served import Served, serve
 from benchmarks.tiny_models import make_tiny_model
 from cli.client_env import OPERATOR_ENV
 from tests.e2e.driving import complete, open_client
+from tests.integration.tiny_models import TinyModels
 
 KOTTOS = Path(sysconfig.get_path("scripts")) / "kottos"
 SMALL = ("--device-memory", "40MiB", "--kv-memory", "16MiB")
 
 
 @pytest.fixture
-def tiny_stack(tmp_path: Path) -> Iterator[Served]:
-    make_tiny_model("llama", tmp_path / "llama", 0)
-    settings = {"KOTTOS_CACHE": str(tmp_path / "cache"), "KOTTOS_WORKER_NUM_THREADS": "1"}
+def tiny_stack(tmp_path: Path, tiny_models: TinyModels) -> Iterator[Served]:
+    settings = {"KOTTOS_CACHE": str(tiny_models.cache_dir), "KOTTOS_WORKER_NUM_THREADS": "1"}
     with serve(
-        "--model", f"first={tmp_path / 'llama'}", *SMALL, log_path=tmp_path / "log", settings=settings
+        "--model", f"first={tiny_models.source('llama').path}", *SMALL, log_path=tmp_path / "log", settings=settings
     ) as served:
         yield served
 
@@ -52,22 +52,22 @@ def worker_of(served: Served) -> int:
     raise AssertionError("no worker runs")
 
 
-async def test_models_are_listed_added_and_removed(tiny_stack: Served, tmp_path: Path) -> None:
-    make_tiny_model("gemma3", tmp_path / "gemma3", 0)
+async def test_models_are_listed_added_and_removed(tiny_stack: Served, tmp_path: Path, tiny_models: TinyModels) -> None:
+    make_tiny_model("qwen2", tmp_path / "qwen2")  # not imported yet
     async with open_client(tiny_stack) as client:
         with pytest.raises(openai.NotFoundError):
             await complete(client, "second", [5, 6, 7], max_tokens=4)
-        added = models(tiny_stack, "add", "second", str(tmp_path / "gemma3"))
+        added = models(tiny_stack, "add", "second", str(tmp_path / "qwen2"))
         assert (added.returncode, added.stdout) == (0, "second is served\n"), added.stderr
         first = await complete(client, "second", [5, 6, 7], max_tokens=4)
         assert set(states(tiny_stack)) == {"first", "second"}
 
         os.kill(worker_of(tiny_stack), signal.SIGKILL)
-        again = models(tiny_stack, "add", "second", str(tmp_path / "gemma3"), "--json")  # waits until it is served
+        again = models(tiny_stack, "add", "second", str(tmp_path / "qwen2"), "--json")  # waits until it is served
         assert json.loads(again.stdout)["state"] in ("cached", "resident"), again.stderr
         assert (await complete(client, "second", [5, 6, 7], max_tokens=4)).token_ids == first.token_ids
 
-        other = models(tiny_stack, "add", "second", str(tmp_path / "llama"))
+        other = models(tiny_stack, "add", "second", tiny_models.source("llama").path)
         assert other.returncode == 1 and "remove it first" in other.stderr
         nowhere = models(tiny_stack, "add", "third", str(tmp_path / "nowhere"))
         assert nowhere.returncode == 1 and "no such file or folder" in nowhere.stderr

@@ -69,7 +69,8 @@ async def test_float32_output_is_transformers_own(demo_cache: Path) -> None:
         outputs = await run_all(harness, demos, num_prompts=3)
         assert_switched(harness)
     for demo in demos:
-        assert outputs[demo.name] == [demo.generate(prompt, NUM_TOKENS) for prompt in demo.prompts[:3]]
+        for prompt, output in zip(demo.prompts[:3], outputs[demo.name], strict=True):
+            assert output == demo.generate(prompt, NUM_TOKENS, output)
 
 
 async def test_bfloat16_output_is_within_transformers_own_spread(demo_cache: Path) -> None:

@@ -19,9 +19,8 @@ from gpu_worker.memory.prefix_index import BlockKey, SharedBlocks
 from gpu_worker.memory.slab_pool import ShapeClass
 from gpu_worker.sequence import Sequence
 from shared.config import WorkerConfig
-from shared.ids import ModelName
 from shared.messages import Ended
-from tests.e2e.demo_models import demo_config, open_demos
+from tests.e2e.demo_models import Demo, demo_config, open_demos
 from tests.integration.test_kv_swap import swap_at_every_step
 from tests.integration.worker_harness import Harness, running_worker
 
@@ -40,9 +39,8 @@ KV_BYTES: Final = 12 << 20  # 12 blocks of either model; a sequence takes four o
 
 @dataclass(frozen=True)
 class Asked:
-    model: ModelName
+    demo: Demo
     prompt: list[int]
-    expected: list[int]  # what transformers generates, alone
 
 
 def worker_config(link_bandwidth_bytes: int = 0) -> WorkerConfig:
@@ -65,11 +63,7 @@ def asked(demo_cache: Path, one_thread: None) -> list[Asked]:
     """Both models in turns."""
     config = demo_config(demo_cache, worker_config())
     demos = asyncio.run(open_demos(config, [BEGINNING + ending for ending in ENDINGS]))
-    return [
-        Asked(demo.name, demo.prompts[i], demo.generate(demo.prompts[i], NUM_TOKENS))
-        for i in range(len(ENDINGS))
-        for demo in demos
-    ]
+    return [Asked(demo, demo.prompts[i]) for i in range(len(ENDINGS)) for demo in demos]
 
 
 def count_hits(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
@@ -97,9 +91,10 @@ def count_hits(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 async def run_round(harness: Harness, asked: Seq[Asked]) -> list[Ended]:
     """All at once -> how they ended, in order."""
-    ids = [await harness.submit(each.model, each.prompt, NUM_TOKENS) for each in asked]
+    ids = [await harness.submit(each.demo.name, each.prompt, NUM_TOKENS) for each in asked]
     streams = [await harness.finish(request_id) for request_id in ids]
-    assert [stream.tokens for stream in streams] == [each.expected for each in asked]
+    for each, stream in zip(asked, streams, strict=True):
+        assert stream.tokens == each.demo.generate(each.prompt, NUM_TOKENS, stream.tokens)
     return [stream.ended for stream in streams if stream.ended]
 
 

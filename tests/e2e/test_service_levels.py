@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from benchmarks.served import Served, serve
-from benchmarks.tiny_models import make_tiny_model
 from shared import subjects
 from shared.bus import NatsBus
 from shared.messages import RequestFinished
 from tests.e2e.driving import bus_config, complete, complete_streaming, open_client
+from tests.integration.tiny_models import TinyModels
 from tests.recorder import Recorder
 
 NEVER_LATE = {"ttft_s": 86_400, "tbt_s": 3_600}
@@ -19,11 +19,10 @@ NUM_TOKENS = 8
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("levels")
-    model = make_tiny_model("llama", folder / "tiny")
+def served(tmp_path_factory: pytest.TempPathFactory, tiny_models: TinyModels) -> Iterator[Served]:
+    folder, model = tmp_path_factory.mktemp("levels"), tiny_models.source("llama").path
     flags = ["--model", f"tiny={model}", "--ttft", "7", "--tbt", "0.5", "--slo", "tiny=tbt_s:0.25,priority:-1"]
-    settings = {"KOTTOS_CACHE": str(folder / "cache"), "KOTTOS_WORKER_KV_MEMORY": "64MiB"}
+    settings = {"KOTTOS_CACHE": str(tiny_models.cache_dir), "KOTTOS_WORKER_KV_MEMORY": "64MiB"}
     with serve(*flags, log_path=folder / "log", settings=settings) as served:
         yield served
 
