@@ -12,6 +12,7 @@ from cli.commands.fleet import drain, requests, workers
 from cli.commands.keys import keys
 from cli.commands.models import models
 from cli.commands.serve import serve
+from cli.commands.steward import steward
 from cli.commands.top import top
 from cli.commands.version import print_version, version
 from cli.exit_codes import exit_code
@@ -44,6 +45,7 @@ app.command()(requests)
 app.command()(drain)
 app.add_typer(keys, name="keys")
 app.add_typer(bench, name="bench")
+app.command()(steward)
 app.command()(version)
 
 

@@ -6,6 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import replace
+from rich.console import Console
+
+from cli.kept_changes import Changes, sources
+from cli.progress import PreparationView
 from shared.catalogue import demo_models
 from shared.config import Config, ModelSource
 from shared.importing import Progress, demo_command, import_command, run_importer
@@ -36,3 +41,16 @@ async def import_models(config: Config, environ: Environ, report: Report) -> Non
     for model in config.models:
         command = import_command(model.name, model.path, config.cache_dir, config.worker.dtype)
         await run_importer(command, partial(report, model.name), environ=environ)
+
+
+async def prepare(config: Config, environ: Environ, console: Console, changes: Changes) -> Config:
+    """Every configured model that is still served is in the cache afterwards; workers import what was added."""
+    with PreparationView(console) as view:
+        if config.demo:
+            configured = {model.name for model in config.models}
+            demo = await prepare_demo(config.cache_dir, environ, view)
+            models = (*config.models, *(model for model in demo if model.name not in configured))
+            config = replace(config, models=models, demo=False)
+        staying = tuple(source for source in sources(config.models, changes) if source in config.models)
+        await import_models(replace(config, models=staying), environ, view)
+    return config

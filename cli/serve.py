@@ -18,10 +18,9 @@ from cli.address import write_url
 from cli.banner import banner, base_url
 from cli.broker import BrokerSetup
 from cli.client_env import write_client_env, write_operator_env
-from cli.kept_changes import Changes, kept_changes, sources
+from cli.kept_changes import kept_changes
 from cli.listen import choose_port
-from cli.prepare import has_demo_packages, import_models, prepare_demo
-from cli.progress import PreparationView
+from cli.prepare import has_demo_packages, prepare
 from cli.ready import wait_ready
 from cli.run_dir import run_dir
 from cli.stack import service_groups
@@ -78,7 +77,7 @@ async def _serve(config: Config, supervisor: Supervisor) -> None:
         # what its processes leave in temporary files goes with the folder
         environ = {name: value for name, value in os.environ.items() if not name.startswith("KOTTOS_")}
         environ["TMPDIR"] = str(folder)
-        config = await _prepare(config, environ, Console(stderr=True), kept.changes)
+        config = await prepare(config, environ, Console(stderr=True), kept.changes)
         served, keep = kept.served(config.models), kept.keeper(config.models)
         config = msgspec.structs.replace(config, models=tuple(ModelSource(model.name, model.path) for model in served))
         config, own_key = _with_own_key(config)
@@ -118,19 +117,6 @@ def _with_own_key(config: Config) -> tuple[Config, str]:
     own_key = new_key()
     given = ";".join(filter(None, (config.keys.api, f"kottos-serve={own_key}")))
     return msgspec.structs.replace(config, keys=msgspec.structs.replace(config.keys, api=given)), own_key
-
-
-async def _prepare(config: Config, environ: Mapping[str, str], console: Console, changes: Changes) -> Config:
-    """Every configured model that is still served is in the cache afterwards; workers import what was added."""
-    with PreparationView(console) as view:
-        if config.demo:
-            configured = {model.name for model in config.models}
-            demo = await prepare_demo(config.cache_dir, environ, view)
-            models = (*config.models, *(model for model in demo if model.name not in configured))
-            config = msgspec.structs.replace(config, models=models, demo=False)
-        staying = tuple(source for source in sources(config.models, changes) if source in config.models)
-        await import_models(msgspec.structs.replace(config, models=staying), environ, view)
-    return config
 
 
 async def _start_broker(
