@@ -1,15 +1,17 @@
 """How results are printed: JSON for scripts, tables for people, progress on a terminal."""
 
 import contextlib
+import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+_PIPED_WIDTH: Final = 240  # columns: whoever reads lines wants each row in one
 Report = Callable[[str, float | None], None]  # what happens, share done
 
 
@@ -31,7 +33,8 @@ def print_table(*columns: str, rows: Sequence[tuple[str, ...]]) -> None:
     table = Table(Column(first, no_wrap=True), *others, box=None)
     for row in rows:
         table.add_row(*map(printable, row))
-    Console().print(table, markup=False)
+    console = Console() if sys.stdout.isatty() else Console(width=_PIPED_WIDTH)
+    console.print(table, markup=False)
 
 
 def stderr_console() -> "Console":

@@ -72,7 +72,7 @@ def serve(
     else:
         print(
             f"{seen.duration_s:.1f} s, {seen.requests_per_s:.2f} requests/s, "
-            f"{seen.output_tokens_per_s:.1f} output tokens/s; times in seconds: median / 90 % / 99 %"
+            f"{seen.output_tokens_per_s:.1f} output tokens/s; times in seconds: median/90 %/99 %"
         )
         _print_seen([*seen.models, seen.all] if len(seen.models) > 1 else seen.models)
     if seen.all.num_failed == seen.all.num_requests:
@@ -92,7 +92,7 @@ def _print_seen(rows: "list[Seen]") -> None:
                 str(each.num_prompt_tokens),
                 str(each.num_output_tokens),
                 *(
-                    "" if found is None else f"{found.p50:.3f} / {found.p90:.3f} / {found.p99:.3f}"
+                    "" if found is None else f"{found.p50:.3f}/{found.p90:.3f}/{found.p99:.3f}"
                     for found in (each.ttft_s, each.tbt_s, each.e2e_s)
                 ),
                 f"{each.attainment:.1%}",

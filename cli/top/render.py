@@ -16,7 +16,7 @@ from shared.units import format_size
 
 KEYS: Final = "q quit  p pause  + - zoom  s sort models  r sort requests"
 _HEIGHTS: Final = " ▁▂▃▄▅▆▇█"
-_TEXT_BESIDE_BARS: Final = 76  # columns, about
+_TEXT_BESIDE_BARS: Final = 90  # columns, about
 _BARS: Final = 3  # of a worker
 _MOST_BAR_CELLS: Final = 16
 _LEAST_BAR_CELLS: Final = 3
@@ -56,7 +56,8 @@ def _header(view: View, state: State, is_paused: bool) -> Text:
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append("Kottos ", style="bold")
     text.append(
-        f"{len(state.workers)} workers  {len(state.models)} models  {state.num_requests} requests  "
+        f"{_num(len(state.workers), 'worker')}  {_num(len(state.models), 'model')}  "
+        f"{_num(state.num_requests, 'request')}  "
         f"{tokens_per_s:.1f} tokens/s  {switches_per_s:.1f} switches/s"
     )
     if is_paused:
@@ -128,7 +129,7 @@ def _bar(memory: Memory, num_cells: int, shown: dict[str, Mark], has_colours: bo
 def _legend(shown: dict[str, Mark], span_s: float, has_colours: bool, num_hidden: int) -> Text:
     text = Text(f"  last {span_s:g} s", style="dim", no_wrap=True, overflow="ellipsis")
     if num_hidden > 0:
-        text.append(f"  and {num_hidden} workers more")
+        text.append(f"  and {_num(num_hidden, 'worker')} more")
     for name, mark in shown.items():
         text.append("  █ " if has_colours else f"  {mark.letter} ", style=mark.colour)
         text.append(printable(name))
@@ -183,6 +184,10 @@ def _table(first: str, second: str, others: tuple[str, ...]) -> Table:
 def _resident(state: State) -> list[str]:
     """Models that are still somewhere, and no longer served."""
     return [name for worker in state.workers for part in (worker.device, worker.host) for name in part.models]
+
+
+def _num(num: int, name: str) -> str:
+    return f"{num} {name}" if num == 1 else f"{num} {name}s"
 
 
 def _used(num_bytes: int, total_bytes: int | None) -> str:

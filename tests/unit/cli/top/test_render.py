@@ -10,7 +10,7 @@ from cli.top.view import View
 from tests.unit.cli.top.states import MIB, model, request, state, turn, worker
 
 
-def lines(view: View, width: int = 112, height: int = 30, *, has_colours: bool = False, **how: Any) -> list[str]:
+def lines(view: View, width: int = 126, height: int = 30, *, has_colours: bool = False, **how: Any) -> list[str]:
     said = StringIO()
     console = Console(file=said, width=width, height=height, color_system="truecolor" if has_colours else None)
     console.print(render(view, width, height, 0.0, has_colours=has_colours, **how))
@@ -29,7 +29,7 @@ def view() -> View:
 
 def test_everything_is_there(view: View) -> None:
     shown = lines(view)
-    assert shown[0] == "Kottos 1 workers  2 models  1 requests  12.5 tokens/s  0.5 switches/s"
+    assert shown[0] == "Kottos 1 worker  2 models  1 request  12.5 tokens/s  0.5 switches/s"
     assert shown[1].startswith("worker-0  12.5 tokens/s  0.5 switches/s  deadline")
     assert "device aaaaaabbb··· 75 MiB of 100 MiB" in shown[2] and "4 MiB of 16 MiB" in shown[2]
     strip = shown[3].strip()
