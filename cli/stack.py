@@ -26,7 +26,7 @@ def service_groups(
     def service(name: str, module: str, user: str | None) -> Service:
         worker = replace(config.worker, id=name if user == "worker" else "", host_cache_socket=socket)
         own = replace(config, bus=buses[user] if user else BusConfig(), worker=worker)
-        own = replace(own, telemetry=metrics.get(name, TelemetryConfig()))
+        own = replace(own, telemetry=metrics.get(name, _without_metrics(config.telemetry)))
         if user != "gateway":
             own = replace(own, keys=KeysConfig())
         return Service(name, [sys.executable, "-P", "-m", module], {**environ, **to_environ(own)})
@@ -44,4 +44,8 @@ def _metrics_at(config: TelemetryConfig, index: int) -> TelemetryConfig:
     port = config.metrics_port + index if config.metrics_port else 0
     if port > MAX_PORT:
         raise ConfigError(f"telemetry.metrics_port {config.metrics_port}: too high, it counts up to {port}")
-    return TelemetryConfig(config.metrics_host or "127.0.0.1", port)
+    return replace(config, metrics_host=config.metrics_host or "127.0.0.1", metrics_port=port)
+
+
+def _without_metrics(config: TelemetryConfig) -> TelemetryConfig:
+    return replace(config, metrics_host="", metrics_port=0)

@@ -38,6 +38,7 @@ from gateway.http.rate_limits import rate_limit_headers
 from gateway.http.responses_api.routes import ResponsesRoutes
 from gateway.http.status import StatusRoutes
 from gateway.http.tokenize import TokenizeRoutes
+from gateway.http.traces import trace_header, tracing
 from gateway.metrics import GatewayMetrics
 from gateway.output.opening import Opening
 from gateway.output.readers import Readers
@@ -60,6 +61,7 @@ from shared.following import Entries, Follower
 from shared.ids import ModelName, OwnerId, new_id
 from shared.levels import Levels
 from shared.telemetry import Registry
+from shared.tracing import Tracer
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +82,9 @@ class Gateway(NamedTuple):
 
 
 @asynccontextmanager
-async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = monotonic) -> AsyncIterator[Gateway]:
+async def open_gateway(
+    config: Config, bus: Bus, clock: Callable[[], float] = monotonic, tracer: Tracer | None = None
+) -> AsyncIterator[Gateway]:
     """Serves until the block is left. Raises ConfigError, ModelError, BusUnavailable."""
     settings = config.gateway
     owner_id = OwnerId(new_id("gateway"))
@@ -124,7 +128,7 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     opening = Opening(owner, attainment, metrics, clock)
     pipeline = Pipeline(admission, Preparation(models, prompts), opening, levels, clock, refused)
     readers = Readers(admission.readers, settings.max_unread_tokens)
-    bus_front = BusFront(owner_id, bus, pipeline, settings.max_requests, clock)
+    bus_front = BusFront(owner_id, bus, pipeline, settings.max_requests, clock, tracer)
     status = StatusRoutes(models, levels, attainment, cluster, bus, clock)
     http = server.build(settings, authentication(keys), GenerateRoutes(pipeline, settings, clock), status)
     access = ModelAccess(models, usages, clock)
@@ -138,6 +142,9 @@ async def open_gateway(config: Config, bus: Bus, clock: Callable[[], float] = mo
     AdminModelRoutes(control, models, levels, cluster).add_to(http)
     FleetRoutes(control, cluster, FleetNews(bus), admission.in_flight, settings, clock).add_to(http)
     http.on_response_prepare.append(rate_limit_headers(usages, clock))
+    if tracer is not None:
+        http.middlewares.insert(0, tracing(tracer, clock))
+        http.on_response_prepare.append(trace_header)
     async with AsyncExitStack() as stack:
         bound = stack.enter_context(server.bind(settings))
         await bus.start()

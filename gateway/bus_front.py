@@ -14,11 +14,16 @@ from gateway.request.call import Call
 from gateway.request.params import invalid
 from gateway.request.prompts import Chat, Prompt, Text, Tokens
 from gateway.tenants.tenant import BUS
+from gateway.tracing.attributes import describe
+from gateway.tracing.request_spans import request_spans
+from gateway.tracing.request_trace import CLIENT_LEFT, RequestTrace
 from shared import subjects
 from shared.bus import Bus
 from shared.errors import BusError, ErrorCode, RequestError
 from shared.ids import CallId, ClientId, OwnerId, new_id
 from shared.messages import AnyMessage, CallError, CancelCall, ClientBeat, Generate, Message, Piece
+from shared.spans import Value
+from shared.tracing import Tracer
 
 _log = logging.getLogger(__name__)
 
@@ -33,13 +38,20 @@ CallKey = tuple[ClientId, CallId]
 
 class BusFront:
     def __init__(
-        self, gateway_id: OwnerId, bus: Bus, pipeline: Pipeline, max_calls: int, clock: Callable[[], float]
+        self,
+        gateway_id: OwnerId,
+        bus: Bus,
+        pipeline: Pipeline,
+        max_calls: int,
+        clock: Callable[[], float],
+        tracer: Tracer | None = None,
     ) -> None:
         self._gateway_id = gateway_id
         self._bus = bus
         self._pipeline = pipeline
         self._max_calls = max_calls
         self._clock = clock
+        self._tracer = tracer
         self._calls: dict[CallKey, asyncio.Task[None]] = {}
         self._heard_at_s: dict[ClientId, float] = {}  # clients with calls
         self._tasks: asyncio.TaskGroup
@@ -84,9 +96,10 @@ class BusFront:
             raise invalid("This call is running already.", "call_id")
         if len(self._calls) >= self._max_calls:
             raise RequestError(ErrorCode.OVERLOADED, "Too many calls are running.", retry_after_s=1.0)
-        call = Call(new_id("call"), generate.model, (_prompt(generate),), generate.params, self._clock(), BUS)
+        trace = self._begin_trace(generate)
+        call = Call(new_id("call"), generate.model, (_prompt(generate),), generate.params, self._clock(), BUS, trace)
         self._heard_at_s[generate.client] = self._clock()
-        task = self._tasks.create_task(self._serve(generate, call))
+        task = self._tasks.create_task(self._serve_traced(generate, call))
         self._calls[key] = task
         task.add_done_callback(lambda _: self._forget(key))
 
@@ -117,6 +130,24 @@ class BusFront:
             if now_s - self._heard_at_s[client] > MAX_MISSED_BEATS * BEAT_S:
                 task.cancel()
 
+    def _begin_trace(self, generate: Generate) -> RequestTrace | None:
+        if self._tracer is None or (root := self._tracer.root(generate.traceparent)) is None:
+            return None
+        attributes: dict[str, Value] = {"rpc.system": "nats", "kottos.client": generate.client}
+        return RequestTrace(root, "generate", self._clock, self._clock(), attributes, self._tracer.keeps_content)
+
+    async def _serve_traced(self, generate: Generate, call: Call) -> None:
+        if (trace := call.trace) is None or self._tracer is None:
+            return await self._serve(generate, call)
+        describe(trace, call)
+        try:
+            await self._serve(generate, call)
+        except asyncio.CancelledError:
+            trace.error = CLIENT_LEFT
+            raise
+        finally:
+            self._tracer.put(request_spans(self._tracer, trace))
+
     async def _serve(self, generate: Generate, call: Call) -> None:
         subject = subjects.client(generate.client)
         number = 0
@@ -129,6 +160,8 @@ class BusFront:
                             number = piece.number
                         generation.written([delta])
         except RequestError as error:
+            if call.trace is not None:
+                call.trace.error = error.code.value
             await self._say_failure(subject, self._failure(generate.call_id, number + 1, error))
         except BusError as error:
             _log.warning("call %s ended: %s", call.call_id, error)

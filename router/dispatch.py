@@ -20,6 +20,7 @@ RETRY_AFTER_S: Final = 2.0
 class Send(NamedTuple):
     subject: str
     message: Message
+    since_s: float = 0.0  # of an Assign: when its request was heard of
 
 
 class Dispatcher:
@@ -145,13 +146,14 @@ class Dispatcher:
     def _perform(self, decision: Choose | Refuse, held: Held, now_s: float) -> list[Send]:
         match decision:
             case Choose(worker_id):
-                return self._assign(replace(held.submit, age_s=held.submit.age_s + now_s - held.since_s), worker_id)
+                aged = replace(held.submit, age_s=held.submit.age_s + now_s - held.since_s)
+                return self._assign(aged, worker_id, held.since_s)
             case Refuse(code, message):
                 return [_refused(held.submit, code, message, RETRY_AFTER_S)]
             case _:
                 assert_never(decision)
 
-    def _assign(self, submit: Submit, worker_id: WorkerId) -> list[Send]:
+    def _assign(self, submit: Submit, worker_id: WorkerId, since_s: float) -> list[Send]:
         """The owner is told first: then it knows the worker when the first frame comes."""
         worker = self._state.workers[worker_id]
         self._state.num_assigned += 1
@@ -161,7 +163,7 @@ class Dispatcher:
         self._state.assignments[submit.request_id] = assignment
         return [
             _assigned(submit, assignment),
-            Send(subjects.worker(worker_id), Assign(submit, self._incarnation, number)),
+            Send(subjects.worker(worker_id), Assign(submit, self._incarnation, number), since_s),
         ]
 
     def _hold(self, held: Held) -> list[Send]:

@@ -10,6 +10,7 @@ from typing import Final
 
 from router.dispatch import RETRY_AFTER_S, SETTLE_S, Dispatcher, Send
 from router.metrics import RouterMetrics, watch
+from router.traces import assign_span
 from shared import subjects
 from shared.bus import Bus
 from shared.config import RouterConfig
@@ -29,6 +30,7 @@ from shared.messages import (
     WorkerWent,
 )
 from shared.telemetry import Registry
+from shared.tracing import Tracer
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ class Router:
         settle_s: float = SETTLE_S,
         registry: Registry | None = None,  # None: nobody reads what is measured
         metrics_address: str = "",  # host:port where the registry is read
+        tracer: Tracer | None = None,
     ) -> None:
         registry = registry or Registry()
         self._bus = bus
@@ -64,6 +67,7 @@ class Router:
         self._inbox: asyncio.Queue[Submit | Cancel | WorkerBeat | _Tick] = asyncio.Queue(MAX_INBOX)
         self._metrics_address = metrics_address
         self._metrics = RouterMetrics(registry)
+        self._tracer = tracer
         dispatcher, inbox = self._dispatcher, self._inbox
         watch(registry, bus, lambda: dispatcher.num_workers, dispatcher.num_held, inbox.qsize)
         registry.why_not_ready = lambda: "" if bus.connected else "the message bus is disconnected"
@@ -122,16 +126,22 @@ class Router:
                 return self._dispatcher.tick(now_s)
 
     async def _send(self, sends: Iterable[Send]) -> None:
-        for subject, message in sends:
+        for subject, message, since_s in sends:
             try:
                 await self._bus.publish(subject, message)
                 self._metrics.sent(message)
+                if isinstance(message, Assign) and message.submit.traceparent:
+                    self._trace(message, since_s)
             except BusError as error:
                 _log.warning("%s on %s was not sent: %s", type(message).__name__, subject, error)
                 if isinstance(message, Assign):
                     await self._send(self._recover(message, error))
             if isinstance(message, WorkerCame | WorkerWent):
                 _log.info("%s", message)
+
+    def _trace(self, assign: Assign, since_s: float) -> None:
+        if self._tracer is not None and (span := assign_span(self._tracer, assign, since_s, self._clock())):
+            self._tracer.put([span])
 
     def _recover(self, assign: Assign, error: BusError) -> list[Send]:
         if isinstance(error, MessageTooLarge):

@@ -88,9 +88,12 @@ class KottosClient:
         chat: Sequence[ChatMessage] | None = None,
         params: GenerationParams = _DEFAULTS,
         chat_options: ChatOptions = _CHAT_DEFAULTS,
+        traceparent: str = "",
     ) -> AsyncGenerator[Piece, None]:
         """Give one of text, token_ids, chat. Leaving the loop cancels the call; the last piece of each
         choice has a finish_reason.
+
+        traceparent: the span that the call is part of, as W3C Trace Context writes it; empty: of none.
 
         Raises RequestError (refused or ended by the gateway, or no gateway there), GatewayLost, PiecesLost,
         ReaderTooSlow, BusUnavailable (also when the connection is lost meanwhile), RequestTimeout, MessageTooLarge.
@@ -107,6 +110,7 @@ class KottosClient:
             token_ids=tuple(token_ids) if token_ids is not None else None,
             chat=tuple(chat) if chat is not None else None,
             chat_options=chat_options,
+            traceparent=traceparent,
         )
         call = self._calls[call_id] = Call(1 if params.n is None else params.n)
         try:

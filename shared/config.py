@@ -120,6 +120,9 @@ class TelemetryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics_host: str = ""  # where a router or worker answers scrapes of its metrics; empty: nowhere
     metrics_port: Port = 0  # 0: any free port, which its beats tell
     vllm_metrics: bool = True  # vLLM's names of what is measured, beside ours
+    otlp_endpoint: str = ""  # http://host:port of a collector of traces; empty: OTEL_EXPORTER_OTLP_ENDPOINT, or none
+    trace_sample_ratio: Annotated[float, Meta(ge=0, le=1)] = 1.0  # of requests that bring no trace of their own
+    trace_content: bool = False  # prompts and outputs are in traces
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -158,7 +161,9 @@ KEYS: Final = tuple(_TYPES)
 # what people may write -> key
 _NAMES: Final = {key: key for key in KEYS} | {key.removesuffix("_bytes"): key for key in KEYS}
 # values that no error message repeats
-_SECRETS: Final = frozenset({"bus.url", "bus.user", "bus.password", "keys.api", "keys.admin"})
+_SECRETS: Final = frozenset(
+    {"bus.url", "bus.user", "bus.password", "keys.api", "keys.admin", "telemetry.otlp_endpoint"}
+)
 CONFIG_VARIABLE: Final = "KOTTOS_CONFIG"  # names the file
 URL_VARIABLE: Final = "KOTTOS_URL"  # for commands that talk to a gateway
 API_KEY_VARIABLE: Final = "KOTTOS_API_KEY"  # the same
@@ -194,6 +199,7 @@ SECRET_VARIABLES: Final = tuple(map(variable, ("bus.password", "keys.api", "keys
     config = _assemble({key: _convert(key, value) for key, value in given.items()})
     _check_models(config.models)
     _check_bus(config.bus)
+    _check_otlp(config.telemetry.otlp_endpoint)
     _check_memory(config.worker)
     try:
         cache_dir, state_dir = (folder.expanduser().absolute() for folder in (config.cache_dir, config.state_dir))
@@ -325,6 +331,16 @@ def _check_bus(bus: BusConfig) -> None:
         raise ConfigError("bus.url: expected nats://host:port or tls://host:port")
     if parts.username is not None or parts.password is not None:
         raise ConfigError("bus.url: put the credentials into bus.user and bus.password instead")
+
+
+def _check_otlp(endpoint: str) -> None:
+    try:
+        parts = urlsplit(endpoint)
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets, port
+        is_valid = False
+    if endpoint and not is_valid:
+        raise ConfigError("telemetry.otlp_endpoint: expected http://host:port or https://host:port")
 
 
 def _check_memory(worker: WorkerConfig) -> None:

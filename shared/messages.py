@@ -65,6 +65,7 @@ class Submit(Message, frozen=True):
     cache_salt: str = ""  # KV is shared between requests of equal salt only
     slo: Slo = Slo()
     tenant: str = ""  # who pays: tenants of a model get equal shares of it
+    traceparent: str = ""  # the span that this attempt belongs to, where it is traced
 
 
 class Accepted(Message, frozen=True):
@@ -316,6 +317,7 @@ class Generate(Message, frozen=True):
     token_ids: tuple[int, ...] | None = None
     chat: tuple[ChatMessage, ...] | None = None
     chat_options: ChatOptions = ChatOptions()
+    traceparent: str = ""  # the span of the client that this call belongs to (W3C Trace Context); empty: none
 
 
 class CallError(Part, frozen=True):

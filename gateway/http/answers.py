@@ -10,10 +10,12 @@ from gateway.http import errors, slo_headers
 from gateway.http.auth import TENANT
 from gateway.http.errors import REQUEST_ID
 from gateway.http.events import Event, EventStream
+from gateway.http.traces import TRACE
 from gateway.output.answer import Parts
 from gateway.output.choice import Delta, merged
 from gateway.output.generation import Generation
 from gateway.request.call import Call
+from gateway.tracing.attributes import describe
 from shared.config import GatewayConfig
 from shared.errors import RequestError
 
@@ -37,7 +39,11 @@ class Form(Protocol):
 
 def with_headers(call: Call, request: web.Request) -> Call:
     """The call with what the headers say. Raises RequestError."""
-    return replace(call, params=slo_headers.fill(call.params, request.headers), tenant=request[TENANT])
+    params, trace = slo_headers.fill(call.params, request.headers), request.get(TRACE)
+    call = replace(call, params=params, tenant=request[TENANT], trace=trace)
+    if trace is not None:
+        describe(trace, call)
+    return call
 
 
 def parts_of(delta: Delta) -> Parts:

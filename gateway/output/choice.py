@@ -219,20 +219,21 @@ class Choice:
         first_token_at_s = self._sequence.first_token_at_s
         arrived_at_s = self._sequence.arrived_at_s
         place = self._sequence.place
-        self._owner.announce(
-            RequestFinished(
-                request_id=submit.request_id,
-                model=submit.model,
-                finish_reason=self.finish_reason or ("error" if error else "cancelled"),
-                num_prompt_tokens=len(submit.prompt),
-                num_output_tokens=self.num_output_tokens,
-                num_cached_tokens=self.num_cached_tokens,
-                ttft_s=None if first_token_at_s is None else first_token_at_s - arrived_at_s,
-                total_s=now_s - arrived_at_s,
-                gateway=submit.owner,
-                worker=place.worker if place else None,
-                num_due_tokens=self._meter.num_due,
-                num_on_time_tokens=self._meter.num_on_time,
-                tenant=submit.tenant,
-            )
+        finished = RequestFinished(
+            request_id=submit.request_id,
+            model=submit.model,
+            finish_reason=self.finish_reason or ("error" if error else "cancelled"),
+            num_prompt_tokens=len(submit.prompt),
+            num_output_tokens=self.num_output_tokens,
+            num_cached_tokens=self.num_cached_tokens,
+            ttft_s=None if first_token_at_s is None else first_token_at_s - arrived_at_s,
+            total_s=now_s - arrived_at_s,
+            gateway=submit.owner,
+            worker=place.worker if place else None,
+            num_due_tokens=self._meter.num_due,
+            num_on_time_tokens=self._meter.num_on_time,
+            tenant=submit.tenant,
         )
+        if self._sequence.trace is not None:
+            self._sequence.trace.finish(finished, now_s, error.code.value if error else "")
+        self._owner.announce(finished)

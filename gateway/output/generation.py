@@ -61,12 +61,20 @@ class Generation:
         """What is new, at most one delta per choice; empty after `timeout_s`. Raises RequestError if one failed, or the
         call's own limit has passed."""
         self._limit.check()
-        while not (deltas := [delta for choice in self.choices if (delta := choice.take())]):
+        while not (deltas := self._take()):
             if not await self._wake.wait(self._limit.at_most_s(timeout_s)):
                 self._limit.check()
                 return []
         for delta in deltas:
             self._waiting.started(delta.index)
+        return deltas
+
+    def _take(self) -> list[Delta]:
+        trace = self._call.trace
+        began_at_s = trace.clock() if trace is not None else 0.0
+        deltas = [delta for choice in self.choices if (delta := choice.take())]
+        if trace is not None and deltas:
+            trace.detokenized(began_at_s, [(delta.index, delta.text) for delta in deltas])
         return deltas
 
     def status(self) -> str:
@@ -77,3 +85,5 @@ class Generation:
         """They are on their way to the client: now their tokens are on time or late."""
         for delta in deltas:
             self.choices[delta.index].written(delta)
+        if self._call.trace is not None:
+            self._call.trace.written()

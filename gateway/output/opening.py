@@ -43,6 +43,7 @@ class Opening:
             wake,
             tenant=call.tenant.id,
             cache_salt=call.tenant.cache_salt,
+            trace=call.trace.begin_sequence() if call.trace is not None else None,
         )
         return Choice(
             index,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from gateway.request.prompts import Prompt
 from gateway.tenants.tenant import NOBODY, Tenant
+from gateway.tracing.request_trace import RequestTrace
 from shared.ids import ModelName
 from shared.messages import GenerationParams
 
@@ -16,3 +17,4 @@ class Call:
     params: GenerationParams
     arrived_at_s: float
     tenant: Tenant = NOBODY
+    trace: RequestTrace | None = None  # where it is traced

@@ -44,9 +44,9 @@ class Preparation:
         model = self._models.get(call.model)
         asked = _checked(call, model)
         context_length = self._models.context_length(model)
-        prompts = [await self._prompts.token_ids(model, prompt, context_length) for prompt in call.prompts]
+        prompts = [await self._prompts.token_ids(model, prompt, context_length, call.trace) for prompt in call.prompts]
         answer = _expected(model, call.prompts[0], prompts[0], asked)  # a chat is the only prompt of its call
-        grammar = await self._prompts.grammar(model, answer.constraint if answer else asked)
+        grammar = await self._prompts.grammar(model, answer.constraint if answer else asked, call.trace)
         sequences = _completed(call, model, prompts, context_length, grammar)
         num_output_tokens = sum(sequence.sampling.max_tokens for sequence in sequences)
         return Prepared(model, sequences, answer, sum(map(len, prompts)) + num_output_tokens)

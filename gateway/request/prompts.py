@@ -9,6 +9,7 @@ from gateway.request.chat_checks import check_chat
 from gateway.request.structured import Constraint
 from gateway.text.jobs import Encoded, TooLong
 from gateway.text.pool import TextPool
+from gateway.tracing.request_trace import RequestTrace, stage
 from shared.errors import ErrorCode, RequestError
 from shared.messages import ChatMessage, ChatOptions
 
@@ -39,7 +40,9 @@ class Prompts:
     def __init__(self, texts: TextPool) -> None:
         self._texts = texts
 
-    async def token_ids(self, model: Model, prompt: Prompt, context_length: int) -> tuple[int, ...]:
+    async def token_ids(
+        self, model: Model, prompt: Prompt, context_length: int, trace: RequestTrace | None = None
+    ) -> tuple[int, ...]:
         """At least one, and fewer than the context has. Raises RequestError."""
         match prompt:
             case Tokens(token_ids):
@@ -49,10 +52,13 @@ class Prompts:
             case Text(text):
                 if not text:
                     raise checks.invalid("The prompt is empty.", "prompt")
-                token_ids = await self._encode(model, text, context_length, add_special_tokens=True)
+                with stage(trace, "tokenize"):
+                    token_ids = await self._encode(model, text, context_length, add_special_tokens=True)
             case Chat():
-                text = await self._render(model, prompt)
-                token_ids = await self._encode(model, text, context_length, add_special_tokens=False)
+                with stage(trace, "render chat"):
+                    text = await self._render(model, prompt)
+                with stage(trace, "tokenize"):
+                    token_ids = await self._encode(model, text, context_length, add_special_tokens=False)
         if not token_ids:
             raise checks.invalid("The prompt is empty.", "messages" if isinstance(prompt, Chat) else "prompt")
         return token_ids
@@ -77,11 +83,12 @@ class Prompts:
         checks.check_token_ids(token_ids, model.card.vocab_size, "tokens")
         return await self._texts.decode(model.folder, token_ids)
 
-    async def grammar(self, model: Model, asked: Constraint | None) -> str:
+    async def grammar(self, model: Model, asked: Constraint | None, trace: RequestTrace | None = None) -> str:
         """Of the output, as workers take it; empty: any will do. Raises RequestError."""
         if asked is None:
             return ""
-        return await self._texts.constrain(model.folder, asked.kind, asked.text, asked.param)
+        with stage(trace, "compile grammar"):
+            return await self._texts.constrain(model.folder, asked.kind, asked.text, asked.param)
 
     async def _render(self, model: Model, chat: Chat) -> str:
         if not model.card.has_chat_template:

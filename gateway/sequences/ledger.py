@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from gateway.sequences.sequence import Place, Sequence
 from gateway.sequences.tombstones import NEVER_S, Tombstones
+from gateway.tracing.sequence_trace import SequenceTrace
 from shared import subjects
 from shared.errors import ErrorCode, RequestError
 from shared.ids import Incarnation, ModelName, OwnerId, RequestId
@@ -77,8 +78,10 @@ class Ledger:
         """For their first token."""
         return sum(sequence.first_token_at_s is None for sequence in self._sequences.values())
 
-    def open(self, submit: Submit, arrived_at_s: float, wake: Callable[[], None]) -> tuple[Sequence, list[Act]]:
-        sequence = Sequence(submit, arrived_at_s, wake, heard_at_s=arrived_at_s)
+    def open(
+        self, submit: Submit, arrived_at_s: float, wake: Callable[[], None], trace: SequenceTrace | None = None
+    ) -> tuple[Sequence, list[Act]]:
+        sequence = Sequence(submit, arrived_at_s, wake, heard_at_s=arrived_at_s, trace=trace)
         self._sequences[submit.request_id] = sequence
         return sequence, [_submission(sequence)]
 
@@ -123,6 +126,8 @@ class Ledger:
         if sequence := self._current(assigned.request_id, assigned.attempt):
             sequence.place = Place(assigned.worker, assigned.incarnation)
             sequence.heard_at_s = now_s
+            if sequence.trace is not None:
+                sequence.trace.assigned(assigned.worker, now_s)
             self._link(sequence.place, now_s)
 
     def on_refused(self, refused: Refused) -> None:

@@ -12,6 +12,7 @@ from gateway.fleet.cluster import Cluster
 from gateway.sequences.ledger import Act, Ledger, Submission
 from gateway.sequences.sender import Sender
 from gateway.sequences.sequence import Sequence
+from gateway.tracing.sequence_trace import SequenceTrace
 from shared import subjects
 from shared.bus import Bus
 from shared.errors import BusError, ErrorCode, MessageTooLarge, RequestError
@@ -98,6 +99,7 @@ class Owner:
         *,
         tenant: str = "",
         cache_salt: str = "",
+        trace: SequenceTrace | None = None,
     ) -> Sequence:
         """Submits it; whatever becomes of it shows in the sequence, after a call of `wake`."""
         submit = Submit(
@@ -112,7 +114,7 @@ class Owner:
             slo=level.slo,
             tenant=tenant,
         )
-        sequence, acts = self._ledger.open(submit, arrived_at_s, wake)
+        sequence, acts = self._ledger.open(submit, arrived_at_s, wake, trace)
         self._perform(acts)
         return sequence
 

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from gateway.tracing.sequence_trace import SequenceTrace
 from shared.errors import RequestError
 from shared.ids import Incarnation, WorkerId
 from shared.messages import Ended, SequenceTokens, Submit, TokenLogprobs
@@ -40,6 +41,7 @@ class Sequence:
     is_behind: bool = False  # tokens may be lost, and were asked for
     num_crashes: int = 0
     num_cached_tokens: int = 0  # of the prompt, as this attempt's worker says
+    trace: SequenceTrace | None = None  # where its request is traced
 
     @property
     def is_held(self) -> bool:
@@ -59,7 +61,10 @@ class Sequence:
 
     def submit(self) -> Submit:
         """The message that asks for the rest of this sequence."""
-        return msgspec.structs.replace(self.first_submit, attempt=self.attempt, output=tuple(self.output))
+        traceparent = self.trace.traceparent if self.trace is not None else ""
+        return msgspec.structs.replace(
+            self.first_submit, attempt=self.attempt, output=tuple(self.output), traceparent=traceparent
+        )
 
     def lacks_what_is_before(self, tokens: SequenceTokens) -> bool:
         """Something was lost. A prompt's log-probabilities all come before the first token."""
@@ -77,6 +82,8 @@ class Sequence:
         if (prompt := tokens.prompt_logprobs) is not None:
             self.prompt_logprobs += prompt.tokens[len(self.prompt_logprobs) - prompt.first :]
         self.append(tokens.first, tokens.token_ids, now_s, tokens.logprobs)
+        if tokens.ended is not None and self.trace is not None:
+            self.trace.attempt_ended(now_s)
 
     def append(
         self, first: int, token_ids: tuple[int, ...], now_s: float, logprobs: tuple[TokenLogprobs, ...] = ()
@@ -106,6 +113,8 @@ class Sequence:
         self.is_behind = False
         self.num_cached_tokens = 0
         self.heard_at_s = now_s
+        if self.trace is not None:
+            self.trace.next_attempt(now_s, self.num_crashes)
 
     def end_in_output(self) -> Ended | None:
         """How the tokens that are here end the sequence by themselves, if they do."""

@@ -14,6 +14,7 @@ from shared.config import Config, GatewayConfig
 from shared.ids import ModelName
 from shared.levels import LevelChange, ModelLevel, SloConfig
 from shared.memory_bus import MemoryBroker
+from shared.tracing import Tracer
 from tests.integration.scripted_worker import ScriptedWorker
 from tests.unit.gateway.tiny_models import EOS_ID, byte_level, import_model, write_source
 
@@ -55,18 +56,20 @@ def make_config(folder: Path, gateway: GatewayConfig, context_length: int = CONT
 
 
 @asynccontextmanager
-async def open_stack(folder: Path, *, context_length: int = CONTEXT_LENGTH, **settings: float) -> AsyncIterator[Stack]:
+async def open_stack(
+    folder: Path, *, context_length: int = CONTEXT_LENGTH, tracer: Tracer | None = None, **settings: float
+) -> AsyncIterator[Stack]:
     config = make_config(folder, GatewayConfig(port=0, **settings), context_length)  # type: ignore[arg-type]
-    async with serving(config, (ModelName(CHAT), ModelName(BASE))) as stack:
+    async with serving(config, (ModelName(CHAT), ModelName(BASE)), tracer) as stack:
         yield stack
 
 
 @asynccontextmanager
-async def serving(config: Config, models: tuple[ModelName, ...]) -> AsyncIterator[Stack]:
+async def serving(config: Config, models: tuple[ModelName, ...], tracer: Tracer | None = None) -> AsyncIterator[Stack]:
     """Its worker has these models."""
     broker = MemoryBroker()
     worker = ScriptedWorker(bus=broker.connect("router"), worker_bus=broker.connect("worker"), models=models)
-    async with worker.running(), open_gateway(config, broker.connect("gateway")) as gateway:
+    async with worker.running(), open_gateway(config, broker.connect("gateway"), tracer=tracer) as gateway:
         await worker.beat()
         yield Stack(gateway, worker, broker, f"http://{gateway.host}:{gateway.port}")
     assert gateway.admission.num_open == 0  # whatever was admitted has been let go

@@ -33,7 +33,7 @@ def test_owner_hears_of_the_worker_before_the_worker_of_the_request(router: Disp
     to_owner, to_worker = router.submit(submit("r"), 1.0)
     w0 = beat("w0")
     assert to_owner == Send("kottos.owner.owner", Assigned(submit("r").request_id, 0, w0.worker, w0.incarnation))
-    assert to_worker == Send("kottos.worker.w0", Assign(submit("r"), ROUTER, 1))
+    assert to_worker == Send("kottos.worker.w0", Assign(submit("r"), ROUTER, 1), since_s=1.0)
 
 
 def test_numbers_rise(router: Dispatcher) -> None:

@@ -247,6 +247,13 @@ configs = st.builds(
 )
 
 
+@pytest.mark.parametrize("endpoint", ["user:sesame@collector", "ftp://sesame@collector", "http://[sesame"])
+def test_a_collector_has_a_url_that_no_error_repeats(endpoint: str) -> None:
+    with pytest.raises(ConfigError, match=r"telemetry\.otlp_endpoint: expected http") as caught:
+        load_config({"telemetry.otlp_endpoint": endpoint}, {})
+    assert "sesame" not in str(caught.value)
+
+
 @given(configs)
 def test_to_environ_is_the_inverse_of_loading(config: Config) -> None:
     environ = to_environ(config)
@@ -263,5 +270,6 @@ def test_every_key_reaches_the_environment() -> None:
         "KOTTOS_WORKER_ID",
         "KOTTOS_WORKER_HOST_CACHE_SOCKET",
         "KOTTOS_TELEMETRY_METRICS_HOST",
+        "KOTTOS_TELEMETRY_OTLP_ENDPOINT",
         "KOTTOS_KEYS_FILE",
     }

@@ -1,0 +1,1 @@
+"""What is noted of traced requests, and the spans that it becomes."""
