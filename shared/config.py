@@ -176,6 +176,8 @@ def variable(name: str) -> str:
 
 
 _VARIABLES: Final = {variable(name): name for name in _NAMES}
+# those that may come as files, by the name of the variable with _FILE behind it
+SECRET_VARIABLES: Final = tuple(map(variable, ("bus.password", "keys.api", "keys.admin")))
 
 
 def load_config(
@@ -185,8 +187,6 @@ def load_config(
 ) -> Config:
     """Reads, checks and freezes the configuration. An empty environment variable counts as not set.
 
-# those that may come as files, by the name of the variable with _FILE behind it
-SECRET_VARIABLES: Final = tuple(map(variable, ("bus.password", "keys.api", "keys.admin")))
     `overrides` has values by key, as such or as text; models and their levels are sequences of "NAME=...".
     Raises ConfigError, whose message names the key to change.
     """
