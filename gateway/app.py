@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
+from gateway.access_log import AccessLog
 from gateway.admission.admission import Admission
 from gateway.admission.waiting import WaitingLines
 from gateway.attainment import Attainment
@@ -25,6 +26,7 @@ from gateway.fleet.fleet_news import FleetNews
 from gateway.fleet.models import Models
 from gateway.http import server
 from gateway.http.admin.fleet import FleetRoutes
+from gateway.http.admin.log_level import LogLevelRoutes
 from gateway.http.admin.models import AdminModelRoutes
 from gateway.http.anthropic.routes import MessagesRoutes
 from gateway.http.auth import authentication
@@ -60,6 +62,8 @@ from shared.errors import RequestError
 from shared.following import Entries, Follower
 from shared.ids import ModelName, OwnerId, new_id
 from shared.levels import Levels
+from shared.log_control import levels_from
+from shared.messages import RequestFinished
 from shared.telemetry import Registry
 from shared.tracing import Tracer
 
@@ -98,6 +102,7 @@ async def open_gateway(
     catalogue = open_catalogue(config)
     levels, attainment = Levels(config.slo), Attainment()
     usages = Usages()
+    access_log = AccessLog(is_on=config.telemetry.access_log)
 
     def keep_tenants(tenants: set[str]) -> None:
         usages.keep(tenants)
@@ -109,8 +114,13 @@ async def open_gateway(
         attainment.forget(name)
         metrics.forget(name)
 
+    def finished(event: RequestFinished) -> None:
+        metrics.finished(event)
+        access_log.finished(event)
+
     def refused(call: Call, error: RequestError) -> None:
         metrics.refused(call.tenant.id, error.code)
+        access_log.refused(call, error, clock())
 
     models = Models(catalogue, cluster, texts.spell, texts.warm, forget)
 
@@ -121,7 +131,7 @@ async def open_gateway(
     follower = Follower(bus, config.cache_dir, follow)
     for name in levels.without_model(catalogue):
         _log.warning("slo.models: there is no model %r yet", name)
-    owner = Owner(owner_id, bus, ledger, cluster, clock, metrics.finished, models.ready)
+    owner = Owner(owner_id, bus, ledger, cluster, clock, finished, models.ready)
     prompts = Prompts(texts)
     lines = WaitingLines(settings.max_waiting_of_model, settings.max_waiting_of_tenant, settings.max_ttft_s)
     admission = Admission(lines, usages, settings.max_requests, clock)
@@ -141,6 +151,7 @@ async def open_gateway(
     control = Control(bus, follower.hear)
     AdminModelRoutes(control, models, levels, cluster).add_to(http)
     FleetRoutes(control, cluster, FleetNews(bus), admission.in_flight, settings, clock).add_to(http)
+    LogLevelRoutes(bus).add_to(http)
     http.on_response_prepare.append(rate_limit_headers(usages, clock))
     if tracer is not None:
         http.middlewares.insert(0, tracing(tracer, clock))
@@ -150,6 +161,7 @@ async def open_gateway(
         await bus.start()
         stack.push_async_callback(bus.close)
         for part in (
+            levels_from(bus, "gateway", owner_id),
             keys.running(),
             texts.running(),
             follower.running(),

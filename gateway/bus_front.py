@@ -17,7 +17,7 @@ from gateway.tenants.tenant import BUS
 from gateway.tracing.attributes import describe
 from gateway.tracing.request_spans import request_spans
 from gateway.tracing.request_trace import CLIENT_LEFT, RequestTrace
-from shared import subjects
+from shared import log, subjects
 from shared.bus import Bus
 from shared.errors import BusError, ErrorCode, RequestError
 from shared.ids import CallId, ClientId, OwnerId, new_id
@@ -99,7 +99,8 @@ class BusFront:
         trace = self._begin_trace(generate)
         call = Call(new_id("call"), generate.model, (_prompt(generate),), generate.params, self._clock(), BUS, trace)
         self._heard_at_s[generate.client] = self._clock()
-        task = self._tasks.create_task(self._serve_traced(generate, call))
+        with log.about(call.call_id):
+            task = self._tasks.create_task(self._serve(generate, call))
         self._calls[key] = task
         task.add_done_callback(lambda _: self._forget(key))
 
@@ -164,9 +165,9 @@ class BusFront:
                 call.trace.error = error.code.value
             await self._say_failure(subject, self._failure(generate.call_id, number + 1, error))
         except BusError as error:
-            _log.warning("call %s ended: %s", call.call_id, error)
+            _log.warning("the call ended: %s", error)
         except Exception as error:
-            _log.error("call %s failed: %s", call.call_id, type(error).__name__)
+            _log.error("the call failed: %s", type(error).__name__)
             failure = RequestError(ErrorCode.INTERNAL, "The gateway failed on this call.")
             await self._say_failure(subject, self._failure(generate.call_id, number + 1, failure))
 

@@ -22,7 +22,7 @@ _SWITCH_INTERVAL_S: Final = 0.0002
 async def serve(config: Config, stopping: asyncio.Event) -> None:
     check_runnable(config, memory_limit_bytes())
     worker = WorkerId(config.worker.id or new_id("worker"))
-    log.setup(worker, config.log_level)
+    log.setup(worker, config.log_level, config.telemetry.log_format)
     bus, registry = NatsBus(config.bus, worker), Registry(aliases(vllm=config.telemetry.vllm_metrics))
     registry.describe_process("worker")
     registry.attach(asyncio.get_running_loop())

@@ -13,6 +13,7 @@ from gpu_worker.served_model import ServedModel
 from shared.errors import ErrorCode
 from shared.fair_line import OUTPUT_WEIGHT
 from shared.ids import Incarnation, ModelName, OwnerId, RequestId
+from shared.log import about
 from shared.messages import (
     Assign,
     Cancel,
@@ -201,6 +202,9 @@ class Roster:
     ) -> None:
         self._remove(sequence)
         ended = sequence.ended(reason, now_s, code=code, message=message)
+        if code is ErrorCode.INTERNAL:
+            with about(sequence.request_id):
+                log.warning("the sequence failed: %s", message)
         self.outbox.end(_stream(sequence, ended), num_new)
 
     def fail(self, sequences: Iterable[Sequence], now_s: float, message: str) -> None:

@@ -35,6 +35,7 @@ from shared.config import Config
 from shared.errors import BusError
 from shared.following import Follower
 from shared.ids import Incarnation, ModelName, WorkerId, new_id
+from shared.log_control import levels_from
 from shared.machine import cpu_name, memory_limit_bytes, num_cores
 from shared.messages import AnyMessage, Assign, Cancel, Catalogue, EndAck, OwnerBeat, Resend, WorkerBeat
 from shared.telemetry import Registry
@@ -122,7 +123,11 @@ class WorkerService:
             await self._bus.subscribe(subjects.BEAT_OWNER, self._on_message),
         ]
         try:
-            async with self._follower.running(), asyncio.TaskGroup() as tasks:
+            async with (
+                levels_from(self._bus, "worker", self._worker),
+                self._follower.running(),
+                asyncio.TaskGroup() as tasks,
+            ):
                 loops = [tasks.create_task(loop) for loop in self._loops()]
                 await stopping.wait()
                 for subscription in subscriptions:

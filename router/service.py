@@ -11,15 +11,17 @@ from typing import Final
 from router.dispatch import RETRY_AFTER_S, SETTLE_S, Dispatcher, Send
 from router.metrics import RouterMetrics, watch
 from router.traces import assign_span
-from shared import subjects
+from shared import log, subjects
 from shared.bus import Bus
 from shared.config import RouterConfig
 from shared.errors import BusError, ErrorCode, MessageTooLarge
 from shared.ids import Incarnation
+from shared.log_control import levels_from
 from shared.messages import (
     Accepted,
     AnyMessage,
     Assign,
+    Assigned,
     Cancel,
     Message,
     Refused,
@@ -78,7 +80,10 @@ class Router:
             await self._bus.subscribe(subjects.BEAT_WORKER, self.receive),
             await self._bus.subscribe(subjects.ALL_REQUESTS, self.receive, queue=QUEUE_GROUP),
         ]
-        async with asyncio.TaskGroup() as tasks:  # its first beat says that requests are heard
+        async with (
+            levels_from(self._bus, "router", self._incarnation),
+            asyncio.TaskGroup() as tasks,  # its first beat says that requests are heard
+        ):
             loops = [tasks.create_task(loop) for loop in (self._decide(), self._tick(), self._beat())]
             await stopping.wait()
             for subscription in reversed(subscriptions):
@@ -133,7 +138,8 @@ class Router:
                 if isinstance(message, Assign) and message.submit.traceparent:
                     self._trace(message, since_s)
             except BusError as error:
-                _log.warning("%s on %s was not sent: %s", type(message).__name__, subject, error)
+                with log.about(_request_of(message)):
+                    _log.warning("%s on %s was not sent: %s", type(message).__name__, subject, error)
                 if isinstance(message, Assign):
                     await self._send(self._recover(message, error))
             if isinstance(message, WorkerCame | WorkerWent):
@@ -157,3 +163,14 @@ class Router:
         while True:
             await self._send([Send(subjects.BEAT_ROUTER, RouterBeat(self._incarnation, self._metrics_address))])
             await asyncio.sleep(ROUTER_BEAT_S)
+
+
+def _request_of(message: Message) -> str:
+    """That it is about, if it is about one."""
+    match message:
+        case Assign(submit=submit):
+            return submit.request_id
+        case Assigned(request_id=request_id) | Refused(request_id=request_id) | Cancel(request_id=request_id):
+            return request_id
+        case _:
+            return ""

@@ -33,6 +33,8 @@ Bytes = Annotated[int, Meta(ge=0, le=MAX_BYTES)]
 SomeBytes = Annotated[int, Meta(ge=1, le=MAX_BYTES)]
 Count = Annotated[int, Meta(ge=1, le=1 << 31)]
 Seconds = Annotated[float, Meta(gt=0, le=1e9)]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["console", "json"]
 PolicyName = Literal[
     "deadline", "round-robin", "aegaeon", "request", "request-sjf", "request-batch", "static", "dedicated"
 ]
@@ -120,6 +122,8 @@ class TelemetryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics_host: str = ""  # where a router or worker answers scrapes of its metrics; empty: nowhere
     metrics_port: Port = 0  # 0: any free port, which its beats tell
     vllm_metrics: bool = True  # vLLM's names of what is measured, beside ours
+    log_format: LogFormat = "console"  # json: an object a line
+    access_log: bool = False  # the gateway says how each request ended
     otlp_endpoint: str = ""  # http://host:port of a collector of traces; empty: OTEL_EXPORTER_OTLP_ENDPOINT, or none
     trace_sample_ratio: Annotated[float, Meta(ge=0, le=1)] = 1.0  # of requests that bring no trace of their own
     trace_content: bool = False  # prompts and outputs are in traces
@@ -130,7 +134,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     demo: bool = False  # `kottos serve` adds the demo models
     cache_dir: Path = Path("~/.cache/kottos")
     state_dir: Path = Path("~/.local/state/kottos")  # what outlives a stack: API keys, changes at run time
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: LogLevel = "info"
     bus: BusConfig = BusConfig()
     gateway: GatewayConfig = GatewayConfig()
     keys: KeysConfig = KeysConfig()

@@ -28,7 +28,7 @@ def run_service(name: str, serve: Callable[[Config, asyncio.Event], Awaitable[No
 
     try:
         config = load_config()
-        log.setup(name, config.log_level)
+        log.setup(name, config.log_level, config.telemetry.log_format)
         uvloop.run(serve_until_signal(config))
     except KottosError as error:
         print(f"{name}: {error}", file=sys.stderr)

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal, Union
 
 import msgspec
 
+from shared.config import LogLevel
 from shared.errors import ErrorCode
 from shared.ids import CallId, ClientId, Incarnation, ModelName, OwnerId, RequestId, WorkerId
 from shared.levels import LevelChange, LevelKey
@@ -417,6 +418,14 @@ class DrainWorker(Message, frozen=True):
     drained: bool
 
 
+class SetLogLevel(Message, frozen=True):
+    """Gateway to gateways, routers and workers: what loggers say from now on, until they are started again."""
+
+    logger: str  # and those below it; empty: all that have no level of their own
+    level: LogLevel | None  # None: as it was at the start
+    service: str = ""  # gateway, router, worker, or the id of one; empty: all
+
+
 class ChangeRefused(Message, frozen=True):
     reason: str
 
@@ -472,7 +481,7 @@ AnyMessage = Union[
     Submit, Accepted, Assigned, Refused, Assign, Cancel, Frame, EndAck, Resend,
     WorkerBeat, OwnerBeat, RouterBeat,
     Generate, Piece, CancelCall, ClientBeat,
-    Catalogue, AskCatalogue, AddModel, RemoveModel, ChangeModel, DrainWorker, ChangeRefused,
+    Catalogue, AskCatalogue, AddModel, RemoveModel, ChangeModel, DrainWorker, ChangeRefused, SetLogLevel,
     RequestFinished, ModelSwitched, WorkerCame, WorkerWent,
 ]  # fmt: skip
 

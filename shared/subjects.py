@@ -19,6 +19,7 @@
 | kottos.control.model           | AddModel, RemoveModel,        | operator| steward                     |
 |                                | ChangeModel (request)         | gateway |                             |
 | kottos.control.worker          | DrainWorker (request)         | gateway | steward                     |
+| kottos.control.log             | SetLogLevel                   | gateway | gateways, routers, workers  |
 | kottos.event.request.finished  | RequestFinished               | gateway | anybody                     |
 | kottos.event.model.switched    | ModelSwitched                 | worker  | anybody                     |
 | kottos.event.worker.came       | WorkerCame                    | router  | anybody                     |
@@ -44,6 +45,7 @@ CATALOGUE: Final = "kottos.catalogue"
 CATALOGUE_ASK: Final = "kottos.catalogue.ask"
 CONTROL_MODEL: Final = "kottos.control.model"
 CONTROL_WORKER: Final = "kottos.control.worker"
+CONTROL_LOG: Final = "kottos.control.log"
 EVENTS: Final = "kottos.event.>"
 EVENT_REQUEST_FINISHED: Final = "kottos.event.request.finished"
 EVENT_MODEL_SWITCHED: Final = "kottos.event.model.switched"
@@ -94,11 +96,12 @@ PERMISSIONS: Final[dict[str, Permissions]] = {
     "gateway": Permissions(
         publish=(
             "kottos.request.*", "kottos.worker.*", BEAT_OWNER, "kottos.client.*",
-            EVENT_REQUEST_FINISHED, CATALOGUE_ASK, CONTROL_MODEL, CONTROL_WORKER, f"{inbox_prefix('client')}.>",
+            EVENT_REQUEST_FINISHED, CATALOGUE_ASK, CONTROL_MODEL, CONTROL_WORKER, CONTROL_LOG,
+            f"{inbox_prefix('client')}.>",
         ),
         subscribe=(
             "kottos.owner.*", BEAT_WORKER, BEAT_ROUTER, CALL, "kottos.gateway.*", BEAT_CLIENT, CATALOGUE,
-            EVENT_MODEL_SWITCHED, EVENT_WORKER_CAME, EVENT_WORKER_WENT,
+            EVENT_MODEL_SWITCHED, EVENT_WORKER_CAME, EVENT_WORKER_WENT, CONTROL_LOG,
             f"{inbox_prefix('gateway')}.>",
         ),
     ),
@@ -107,11 +110,11 @@ PERMISSIONS: Final[dict[str, Permissions]] = {
             "kottos.worker.*", "kottos.owner.*", BEAT_ROUTER, EVENT_WORKER_CAME, EVENT_WORKER_WENT,
             f"{inbox_prefix('gateway')}.>",
         ),
-        subscribe=(ALL_REQUESTS, BEAT_WORKER, f"{inbox_prefix('router')}.>"),
+        subscribe=(ALL_REQUESTS, BEAT_WORKER, CONTROL_LOG, f"{inbox_prefix('router')}.>"),
     ),
     "worker": Permissions(
         publish=("kottos.owner.*", BEAT_WORKER, EVENT_MODEL_SWITCHED, CATALOGUE_ASK),
-        subscribe=("kottos.worker.*", BEAT_OWNER, CATALOGUE, f"{inbox_prefix('worker')}.>"),
+        subscribe=("kottos.worker.*", BEAT_OWNER, CATALOGUE, CONTROL_LOG, f"{inbox_prefix('worker')}.>"),
     ),
     "steward": Permissions(
         publish=(CATALOGUE, *(f"{inbox_prefix(user)}.>" for user in ("gateway", "worker", "operator"))),

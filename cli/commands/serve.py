@@ -89,7 +89,7 @@ def serve(
         "log_level": log_level,
     }
     loaded = load_config({key: value for key, value in overrides.items() if value not in (None, [])}, file=config)
-    log.setup("serve", loaded.log_level)
+    log.setup("serve", loaded.log_level, loaded.telemetry.log_format)
     from cli.serve import run  # its imports are not needed to show help
 
     run(loaded)

@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from shared import log
 from shared.errors import ErrorCode, RequestError
 from shared.ids import new_id
 
@@ -117,7 +118,8 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     request[REQUEST_ID] = request_id = _request_id(request)
     style = _style(request)
     try:
-        response = await handler(request)
+        with log.about(request_id):
+            response = await handler(request)
     except RequestError as error:
         response = style.of_error(error, request_id)
     except web.HTTPException as error:
@@ -142,7 +144,8 @@ def _style(request: web.Request) -> Style:
 def log_failure(request_id: str, error: Exception) -> None:
     """Its place and type; its text may quote a prompt."""
     place = "".join(traceback.format_tb(error.__traceback__))
-    _log.error("request %s failed: %s\n%s", request_id, type(error).__name__, place)
+    with log.about(request_id):
+        _log.error("the request failed: %s\n%s", type(error).__name__, place)
 
 
 def _http_response(error: web.HTTPException, style: Style, request_id: str) -> web.Response:

@@ -45,7 +45,7 @@ _RETRY_AFTER: Final = {"description": "Seconds.", "schema": {"type": "integer", 
 class Operation:
     """A method of a route. Types are msgspec's; None: no such body."""
 
-    method: Literal["get", "post", "patch", "delete"]
+    method: Literal["get", "post", "put", "patch", "delete"]
     path: str  # as aiohttp's router has it, without patterns
     summary: str
     tag: str

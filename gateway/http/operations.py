@@ -4,6 +4,7 @@ from typing import Final
 
 from gateway.fleet.fleet_news import News
 from gateway.http.admin.fleet import AdminRequestList, AdminWorkerList, DrainChange
+from gateway.http.admin.log_level import LogLevelChange
 from gateway.http.admin.models import AdminModel, AdminModelList, Deleted, ModelPatch, NewModel
 from gateway.http.anthropic.request import CountTokensRequest, MessagesRequest
 from gateway.http.anthropic.response import Message, TokenCount
@@ -175,6 +176,14 @@ OPERATIONS: Final = (
         response=DrainChange,
     ),
     Operation(method="get", path="/admin/requests", summary="What is in flight.", tag=ADMIN, response=AdminRequestList),
+    Operation(
+        method="put",
+        path="/admin/log-level",
+        summary="What services log, until they are started again.",
+        tag=ADMIN,
+        request=LogLevelChange,
+        response=LogLevelChange,
+    ),
     Operation(
         method="get",
         path="/admin/events",

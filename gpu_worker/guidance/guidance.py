@@ -15,6 +15,7 @@ from gpu_worker.roster import Roster
 from gpu_worker.sequence import Sequence
 from gpu_worker.served_model import ServedModel
 from shared.errors import ErrorCode, GrammarError
+from shared.log import about
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,8 @@ class Guidance:
             self._roster.guide(sequence, result.result(), now_s)
             return
         if not isinstance(error, GrammarError):
-            log.error("a grammar could not be compiled", exc_info=error)
+            with about(sequence.request_id):
+                log.error("a grammar could not be compiled", exc_info=error)
         reason = str(error) if isinstance(error, GrammarError) else "it could not be compiled"
         self._roster.end(sequence, "error", now_s, code=ErrorCode.INVALID_REQUEST, message=f"the grammar: {reason}")
 

@@ -175,12 +175,12 @@ class HostCacheClient:
 
     async def _report_uses(self) -> None:
         while True:
+            self._send(Look())
             await asyncio.sleep(_REPORT_S)
             used, self._used = self._used, set()
             numbers = [number for number, granted in self._granted.items() if granted.blob.id in used]
             if numbers:
                 self._send(Used(tuple(numbers)))
-            self._send(Look())
 
 
 def _on_answer(asked: _Asked, message: Progress | NoRoom | Refused) -> None:

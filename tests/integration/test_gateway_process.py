@@ -117,6 +117,17 @@ async def test_sigterm_ends_what_outlasts_its_grace_with_an_error(
             assert await running.process.wait() == 0
 
 
+async def test_log_levels_are_told_over_the_bus(config: Config) -> None:
+    body = {"logger": "gateway.http", "level": "debug", "service": "gateway"}
+    async with gateway_process(config) as running, aiohttp.ClientSession(running.url) as http:
+        async with http.put("/admin/log-level", json=body) as response:
+            assert response.status == 200
+        assert running.process.stderr is not None
+        async with asyncio.timeout(10):
+            while b"the level of 'gateway.http' is now debug" not in (line := await running.process.stderr.readline()):
+                assert line, "it ended"
+
+
 async def test_sigterm_lets_a_short_request_end(config: Config, worker: ScriptedWorker) -> None:
     async with gateway_process(config) as running, aiohttp.ClientSession(running.url) as http:
         asking = asyncio.create_task(http.post("/v1/completions", data=ASKED))

@@ -27,6 +27,7 @@ from shared.messages import (
     ModelLoad,
     RouterBeat,
     Sampling,
+    SetLogLevel,
     Submit,
     WorkerBeat,
     WorkerCame,
@@ -112,12 +113,15 @@ async def test_request_and_cancel_reach_the_worker_and_sigterm_ends_the_router(
         assert await gateway.next(Assigned) == Assigned(SUBMIT.request_id, 0, WORKER, BEAT.incarnation)
         assign = await worker.next(Assign)
         assert msgspec.structs.replace(assign.submit, age_s=0.0) == SUBMIT and assign.router == router
+        await gateway.bus.publish(subjects.CONTROL_LOG, SetLogLevel("router.service", "debug", router))
         cancel = Cancel(SUBMIT.request_id, 0, OWNER, MODEL)
         await gateway.bus.publish(subjects.request(MODEL), cancel)
         assert await worker.next(Cancel) == cancel
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(10):
             assert await process.wait() == 0
+        assert process.stderr is not None
+        assert b"the level of 'router.service' is now debug" in await process.stderr.read()
     with pytest.raises(NoResponders):
         await gateway.bus.request(subjects.request(MODEL), SUBMIT, 5)
 

@@ -24,7 +24,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
             monkeypatch.delenv(name)
     configs: list[Config] = []
     monkeypatch.setattr("cli.serve.run", configs.append)
-    monkeypatch.setattr("shared.log.setup", lambda service, level: None)
+    monkeypatch.setattr("shared.log.setup", lambda service, level, style: None)
     return configs
 
 

@@ -55,3 +55,10 @@ def test_api_keys_are_the_gateways_alone() -> None:
         for service in group:
             told = {text for text in service.environ.values() if "secret" in text}
             assert told == ({"a=api-secret", "admin-secret"} if service.name == "gateway" else set())
+
+
+def test_services_log_as_they_are_told() -> None:
+    telemetry = TelemetryConfig(log_format="json", access_log=True, vllm_metrics=False)
+    groups = service_groups(replace(CONFIG, telemetry=telemetry), BUSES, {}, Path("/run"))
+    found = [load_config(environ=service.environ).telemetry for group in groups for service in group]
+    assert {(each.log_format, each.access_log, each.vllm_metrics) for each in found} == {("json", True, False)}

@@ -56,3 +56,9 @@ def test_the_page_names_every_constant() -> None:
     assert len(constants) > 5
     for subject in constants:
         assert f"| {subject} " in table
+
+
+def test_every_service_hears_of_log_levels_and_gateways_alone_say_them() -> None:
+    hear = {user for user, allowed in subjects.PERMISSIONS.items() if subjects.CONTROL_LOG in allowed.subscribe}
+    say = {user for user, allowed in subjects.PERMISSIONS.items() if subjects.CONTROL_LOG in allowed.publish}
+    assert (hear, say) == ({"gateway", "router", "worker"}, {"gateway"})

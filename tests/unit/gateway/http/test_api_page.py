@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from gateway.http.admin.log_level import LogLevelChange
 from gateway.http.admin.models import ModelPatch, NewModel
 from gateway.http.anthropic.request import CountTokensRequest, MessagesRequest
 from gateway.http.openai.chat import ChatRequest
@@ -27,6 +28,7 @@ SECTIONS: list[tuple[type[msgspec.Struct], tuple[str, ...]]] = [
     (EmbeddingsRequest, ("Tokens",)),
     (NewModel, ("Administration",)),
     (ModelPatch, ("Administration",)),
+    (LogLevelChange, ("Administration",)),
 ]
 
 
