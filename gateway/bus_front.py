@@ -100,7 +100,7 @@ class BusFront:
         call = Call(new_id("call"), generate.model, (_prompt(generate),), generate.params, self._clock(), BUS, trace)
         self._heard_at_s[generate.client] = self._clock()
         with log.about(call.call_id):
-            task = self._tasks.create_task(self._serve(generate, call))
+            task = self._tasks.create_task(self._serve_traced(generate, call))
         self._calls[key] = task
         task.add_done_callback(lambda _: self._forget(key))
 

@@ -13,7 +13,7 @@ from gateway.sequences.ledger import Act, Ledger, Submission
 from gateway.sequences.sender import Sender
 from gateway.sequences.sequence import Sequence
 from gateway.tracing.sequence_trace import SequenceTrace
-from shared import subjects
+from shared import log, subjects
 from shared.bus import Bus
 from shared.errors import BusError, ErrorCode, MessageTooLarge, RequestError
 from shared.ids import ModelName, OwnerId, RequestId
@@ -173,7 +173,8 @@ class Owner:
         request_id = submission.submit.request_id
         if former := self._submits.get(request_id):
             former.cancel()
-        task = self._tasks.create_task(self._submit(submission.submit, submission.arrived_at_s))
+        with log.about(log.subject() or request_id):
+            task = self._tasks.create_task(self._submit(submission.submit, submission.arrived_at_s))
         self._submits[request_id] = task
         task.add_done_callback(lambda done: self._forget_submit(request_id, done))
 
@@ -196,7 +197,7 @@ class Owner:
                 return self._ledger.fail(submit.request_id, submit.attempt, error)
             except BusError as bus_error:
                 if self._clock() >= give_up_at_s:
-                    _log.warning("no router took request %s: %s", submit.request_id, bus_error)
+                    _log.warning("no router took it: %s", bus_error, extra=log.fields(sequence=submit.request_id))
                     error = RequestError(ErrorCode.UNAVAILABLE, "No router is available.", retry_after_s=2.0)
                     return self._ledger.fail(submit.request_id, submit.attempt, error)
             await asyncio.sleep(_RETRY_PAUSE_S)
