@@ -33,6 +33,7 @@ from gpu_worker.served_model import ServedModel
 from gpu_worker.split import Split
 from gpu_worker.step_room import StepRoom
 from gpu_worker.switches import Switches
+from gpu_worker.timeline import TimelineRing
 from gpu_worker.weights import Weights
 from shared import subjects
 from shared.bus import Bus
@@ -84,6 +85,7 @@ class Engine:
         self._num_steps_since_copy = limits.turn_steps
         self._beats_counted_at_s = 0.0
         self._switches = Switches(worker, clock)
+        self.timeline = TimelineRing()
         self._device_thread = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._loader = Loader(device, weights, blobs, roster.models, self._turn_order, self._on_device, clock)
         self._pins = Pins(roster.models, self._loader, blobs)
@@ -212,7 +214,9 @@ class Engine:
         model.executor.bind(arrival.base)
         if asked_at_s is not None:
             arrival, decided_at_s = arrival._replace(kind="from disk"), asked_at_s
-        self._switches.note(model.name, arrival, decided_at_s)
+        switch = self._switches.note(model.name, arrival, decided_at_s)
+        if switch is not None and self.timeline.is_watched:
+            self.timeline.switched(model.name, switch.told())
         return arrival.stream
 
     async def _step(self, model: ServedModel, planned: PlannedStep, stream: Stream | None) -> list[PartOutput]:
@@ -235,7 +239,10 @@ class Engine:
         if stream is None:  # else it waited for weights
             model.costs.observe(planned.shape(), took_s)
         num_decode = planned.num_decode_tokens()
-        self._metrics.stepped(model.name, planned.num_tokens() - num_decode, num_decode, self._clock() - now_s)
+        num_prefill, took_s = planned.num_tokens() - num_decode, self._clock() - now_s
+        self._metrics.stepped(model.name, num_prefill, num_decode, took_s)
+        if self.timeline.is_watched:
+            self.timeline.stepped(model.name, now_s, took_s, num_prefill, num_decode, planned.num_drawn_tokens())
         return outputs
 
     def _commit(self, planned: PlannedStep, outputs: list[PartOutput]) -> None:

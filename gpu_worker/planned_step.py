@@ -28,6 +28,10 @@ class PlannedStep:
         """All others belong to prompts."""
         return sum(num_tokens == 1 and sequence.num_output_tokens > 0 for sequence, num_tokens in self.shares)
 
+    def num_drawn_tokens(self) -> int:
+        """Of output: one for each sequence whose end it reaches."""
+        return sum(sequence.num_computed_tokens + num == sequence.num_tokens for sequence, num in self.shares)
+
     def num_tokens(self) -> int:
         return sum(num_tokens for _, num_tokens in self.shares)
 

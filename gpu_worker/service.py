@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 import torch
 
+from gpu_worker.broadcast import Broadcast
 from gpu_worker.device.select import open_device
 from gpu_worker.engine import Engine
 from gpu_worker.host_cache.client import HostCacheClient
@@ -27,6 +28,7 @@ from gpu_worker.scheduling.select import make_policy
 from gpu_worker.served_models import Ground, ServedModels
 from gpu_worker.state_metrics import Watched, watch
 from gpu_worker.worker_memory import open_memory, with_slab_size
+from gpu_worker.worker_state import Residency
 from shared import subjects
 from shared.budget import plan_budget
 from shared.bus import Bus
@@ -114,6 +116,11 @@ class WorkerService:
                 self._engine.prefetches, bus,
             ),
         )  # fmt: skip
+        residency = Residency(
+            worker, self._incarnation, worker_config.policy, self._roster.models, self._store, self._memory.weights,
+            budget.host_bytes,
+        )  # fmt: skip
+        self._broadcast = Broadcast(worker, self._incarnation, bus, engine.timeline, residency.state, time.monotonic)
         registry.why_not_ready = self._why_not_ready
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -121,6 +128,7 @@ class WorkerService:
         subscriptions = [
             await self._bus.subscribe(subjects.worker(self._worker), self._on_message),
             await self._bus.subscribe(subjects.BEAT_OWNER, self._on_message),
+            await self._bus.subscribe(subjects.WATCH, self._broadcast.on_message),
         ]
         try:
             async with (
@@ -139,7 +147,8 @@ class WorkerService:
             self._costs.save_all()
 
     def _loops(self) -> Sequence[Coroutine[None, None, None]]:
-        return self._cache.run(self._store.reclaim), self._beat(), self._served.run(), self._engine.run()
+        own = self._beat(), self._broadcast.run()
+        return self._cache.run(self._store.reclaim), self._served.run(), self._engine.run(), *own
 
     def _on_message(self, message: AnyMessage) -> None:
         match message:

@@ -5,14 +5,21 @@ from typing import NamedTuple
 
 from gpu_worker.loader import Arrival
 from shared.ids import ModelName, WorkerId
-from shared.messages import ModelSwitched
+from shared.messages import ModelSwitched, SwitchTold
 
 
-class _Switch(NamedTuple):
+class Switch(NamedTuple):
     model: ModelName
     previous: ModelName | None
     arrival: Arrival
     waited_s: float
+
+    @property
+    def copied_bytes(self) -> int:
+        return 0 if self.arrival.kind == "resident" else self.arrival.base.numel()
+
+    def told(self) -> SwitchTold:
+        return SwitchTold(self.arrival.kind, self.waited_s, self.copied_bytes)
 
 
 class Switches:
@@ -22,13 +29,16 @@ class Switches:
         self._worker = worker
         self._clock = clock
         self._current: ModelName | None = None
-        self._pending: list[_Switch] = []
+        self._pending: list[Switch] = []
 
-    def note(self, model: ModelName, arrival: Arrival, decided_at_s: float) -> None:
-        """The next step is this model's, and may run now."""
-        if model != self._current or arrival.kind == "from disk":
-            self._pending.append(_Switch(model, self._current, arrival, self._clock() - decided_at_s))
-            self._current = model
+    def note(self, model: ModelName, arrival: Arrival, decided_at_s: float) -> Switch | None:
+        """The next step is this model's, and may run now; the switch to it, if it is one."""
+        if model == self._current and arrival.kind != "from disk":
+            return None
+        switch = Switch(model, self._current, arrival, self._clock() - decided_at_s)
+        self._pending.append(switch)
+        self._current = model
+        return switch
 
     def forget(self, model: ModelName) -> None:
         """What comes next is a switch, even if it has this name."""
@@ -42,7 +52,7 @@ class Switches:
         now_s = self._clock()
         return [self._event(switch, now_s) for switch in pending]
 
-    def _event(self, switch: _Switch, now_s: float) -> ModelSwitched:
+    def _event(self, switch: Switch, now_s: float) -> ModelSwitched:
         arrival = switch.arrival
         copy_s = arrival.copy_time.seconds(now_s) if arrival.copy_time else 0.0
         return ModelSwitched(
@@ -50,7 +60,7 @@ class Switches:
             model=switch.model,
             previous=switch.previous,
             kind=arrival.kind,
-            copied_bytes=0 if arrival.kind == "resident" else arrival.base.numel(),
+            copied_bytes=switch.copied_bytes,
             waited_s=switch.waited_s,
             overlapped_s=max(0.0, copy_s - switch.waited_s),
         )

@@ -430,6 +430,59 @@ class ChangeRefused(Message, frozen=True):
     reason: str
 
 
+# --- what workers do, for whoever watches -------------------------------------------------------
+
+SwitchKind = Literal["resident", "prefetched", "streamed", "copied", "from disk"]
+
+
+class Watch(Message, frozen=True):
+    """Gateway to workers, once a second while somebody watches there; it lapses after 3 s."""
+
+
+class SwitchTold(Part, frozen=True):
+    kind: SwitchKind
+    waited_s: float  # as in ModelSwitched
+    copied_bytes: int
+
+
+class StepTold(Part, frozen=True, gc=False):
+    offset_s: float  # from its turn's beginning to its own
+    duration_s: float  # from the token loop and back to it
+    num_prefill_tokens: int
+    num_decode_tokens: int
+    num_drawn_tokens: int  # of output: by decodes, and by prompts that are complete with it
+
+
+class TurnTold(Part, frozen=True):
+    """Steps of one model in a row."""
+
+    model: ModelName
+    age_s: float  # since the first of these steps began
+    switch: SwitchTold | None  # right before it; None: there was none, or the turn goes on
+    steps: tuple[StepTold, ...]
+
+
+class Timeline(Message, frozen=True):
+    """Worker to gateways that watch, ten times a second at most: all steps since the last one."""
+
+    worker: WorkerId
+    incarnation: Incarnation
+    turns: tuple[TurnTold, ...]  # in order
+
+
+class WorkerState(Message, frozen=True):
+    """Worker to gateways that watch, twice a second: what beats don't tell."""
+
+    worker: WorkerId
+    incarnation: Incarnation
+    policy: str
+    device_total_bytes: int  # for weights
+    device_models: dict[ModelName, int]  # bytes of those that are resident
+    host_total_bytes: int  # of the host model cache
+    host_models: dict[ModelName, int]  # bytes of those that this worker maps
+    prefilling: tuple[RequestId, ...] = ()  # with KV on the device and without output
+
+
 # --- events, for whoever subscribes -------------------------------------------------------------
 
 
@@ -460,7 +513,7 @@ class ModelSwitched(Message, frozen=True):
     worker: WorkerId
     model: ModelName
     previous: ModelName | None
-    kind: Literal["resident", "prefetched", "streamed", "copied", "from disk"]
+    kind: SwitchKind
     copied_bytes: int
     waited_s: float  # until the first operation may run: from the decision; from disk, from when it could have run
     overlapped_s: float = 0.0  # of the copy: beside steps, of other models or, streamed, its own
@@ -482,6 +535,7 @@ AnyMessage = Union[
     WorkerBeat, OwnerBeat, RouterBeat,
     Generate, Piece, CancelCall, ClientBeat,
     Catalogue, AskCatalogue, AddModel, RemoveModel, ChangeModel, DrainWorker, ChangeRefused, SetLogLevel,
+    Watch, Timeline, WorkerState,
     RequestFinished, ModelSwitched, WorkerCame, WorkerWent,
 ]  # fmt: skip
 

@@ -20,6 +20,8 @@
 |                                | ChangeModel (request)         | gateway |                             |
 | kottos.control.worker          | DrainWorker (request)         | gateway | steward                     |
 | kottos.control.log             | SetLogLevel                   | gateway | gateways, routers, workers  |
+| kottos.watch                   | Watch                         | gateway | workers                     |
+| kottos.timeline                | Timeline, WorkerState         | worker  | gateways that watch         |
 | kottos.event.request.finished  | RequestFinished               | gateway | anybody                     |
 | kottos.event.model.switched    | ModelSwitched                 | worker  | anybody                     |
 | kottos.event.worker.came       | WorkerCame                    | router  | anybody                     |
@@ -46,6 +48,8 @@ CATALOGUE_ASK: Final = "kottos.catalogue.ask"
 CONTROL_MODEL: Final = "kottos.control.model"
 CONTROL_WORKER: Final = "kottos.control.worker"
 CONTROL_LOG: Final = "kottos.control.log"
+WATCH: Final = "kottos.watch"
+TIMELINE: Final = "kottos.timeline"
 EVENTS: Final = "kottos.event.>"
 EVENT_REQUEST_FINISHED: Final = "kottos.event.request.finished"
 EVENT_MODEL_SWITCHED: Final = "kottos.event.model.switched"
@@ -96,12 +100,12 @@ PERMISSIONS: Final[dict[str, Permissions]] = {
     "gateway": Permissions(
         publish=(
             "kottos.request.*", "kottos.worker.*", BEAT_OWNER, "kottos.client.*",
-            EVENT_REQUEST_FINISHED, CATALOGUE_ASK, CONTROL_MODEL, CONTROL_WORKER, CONTROL_LOG,
+            EVENT_REQUEST_FINISHED, CATALOGUE_ASK, CONTROL_MODEL, CONTROL_WORKER, CONTROL_LOG, WATCH,
             f"{inbox_prefix('client')}.>",
         ),
         subscribe=(
             "kottos.owner.*", BEAT_WORKER, BEAT_ROUTER, CALL, "kottos.gateway.*", BEAT_CLIENT, CATALOGUE,
-            EVENT_MODEL_SWITCHED, EVENT_WORKER_CAME, EVENT_WORKER_WENT, CONTROL_LOG,
+            EVENT_MODEL_SWITCHED, EVENT_WORKER_CAME, EVENT_WORKER_WENT, TIMELINE, CONTROL_LOG,
             f"{inbox_prefix('gateway')}.>",
         ),
     ),
@@ -113,8 +117,8 @@ PERMISSIONS: Final[dict[str, Permissions]] = {
         subscribe=(ALL_REQUESTS, BEAT_WORKER, CONTROL_LOG, f"{inbox_prefix('router')}.>"),
     ),
     "worker": Permissions(
-        publish=("kottos.owner.*", BEAT_WORKER, EVENT_MODEL_SWITCHED, CATALOGUE_ASK),
-        subscribe=("kottos.worker.*", BEAT_OWNER, CATALOGUE, CONTROL_LOG, f"{inbox_prefix('worker')}.>"),
+        publish=("kottos.owner.*", BEAT_WORKER, EVENT_MODEL_SWITCHED, CATALOGUE_ASK, TIMELINE),
+        subscribe=("kottos.worker.*", BEAT_OWNER, CATALOGUE, WATCH, CONTROL_LOG, f"{inbox_prefix('worker')}.>"),
     ),
     "steward": Permissions(
         publish=(CATALOGUE, *(f"{inbox_prefix(user)}.>" for user in ("gateway", "worker", "operator"))),

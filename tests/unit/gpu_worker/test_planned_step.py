@@ -85,3 +85,8 @@ def test_the_logits_of_prompts_are_bounded_and_the_first_comes_first() -> None:
     assert list(bounded(shares, 100)) == shares
     assert list(bounded(shares, 7)) == [(plain, 20), (first, 5), (second, 1), (third, 2)]
     assert list(bounded(shares, 3)) == [(plain, 20), (first, 3), (second, 1)]
+
+
+def test_it_draws_a_token_for_each_sequence_whose_end_it_reaches() -> None:
+    decoding, ending, beginning = sequence(2, (70, 71), computed=3), sequence(5, computed=2), sequence(9)
+    assert PlannedStep([(decoding, 1), (ending, 3), (beginning, 4)]).num_drawn_tokens() == 2
