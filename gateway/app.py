@@ -25,6 +25,8 @@ from gateway.fleet.control import Control
 from gateway.fleet.fleet_news import FleetNews
 from gateway.fleet.models import Models
 from gateway.http import server
+from gateway.http.admin.feed import Feed, FeedRoutes
+from gateway.http.admin.feed_state import Present
 from gateway.http.admin.fleet import FleetRoutes
 from gateway.http.admin.log_level import LogLevelRoutes
 from gateway.http.admin.models import AdminModelRoutes
@@ -151,6 +153,8 @@ async def open_gateway(
     control = Control(bus, follower.hear)
     AdminModelRoutes(control, models, levels, cluster).add_to(http)
     FleetRoutes(control, cluster, FleetNews(bus), admission.in_flight, settings, clock).add_to(http)
+    feed = Feed(bus, Present(owner_id, admission, lines, models, levels, attainment, cluster), clock)
+    FeedRoutes(feed, settings).add_to(http)
     LogLevelRoutes(bus).add_to(http)
     http.on_response_prepare.append(rate_limit_headers(usages, clock))
     if tracer is not None:
@@ -168,6 +172,7 @@ async def open_gateway(
             models.running(),
             owner.running(),
             readers.running(),
+            feed.running(),
             bus_front.running(),
         ):
             await stack.enter_async_context(part)

@@ -1,6 +1,7 @@
 """The door to the pipeline: who is let in, what an open call holds until its end, and how a gateway empties."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ from gateway.request.call import Call
 from gateway.request.params import num_choices
 from gateway.tenants.usage import Claim, Usages
 from shared.errors import ErrorCode, RequestError
+from shared.ids import ModelName
 
 
 class Admission:
@@ -37,6 +39,13 @@ class Admission:
         now_s = self._clock()
         for call in self._open.values():
             yield from call.in_flight(now_s)
+
+    def num_of_models(self) -> Counter[ModelName]:
+        """Sequences that `in_flight` would have."""
+        nums: Counter[ModelName] = Counter()
+        for opened in self._open.values():
+            nums[opened.call.model] += opened.num_unfinished
+        return nums
 
     def readers(self) -> list[Choice]:
         """Of all open calls."""

@@ -57,3 +57,8 @@ class OpenCall:
                 0 if choice is None else choice.num_arrived_tokens,
                 None if choice is None else choice.worker,
             )
+
+    @property
+    def num_unfinished(self) -> int:
+        """Of its sequences."""
+        return self.num_sequences - sum(choice.finish_reason is not None for choice in self.choices)

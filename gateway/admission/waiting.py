@@ -81,6 +81,9 @@ class WaitingLines:
         position = bisect_left(line.tickets, ticket) + 1
         return Standing(position, line.pace.wait_s(position, now_s))
 
+    def num_waiting(self, model: ModelName) -> int:
+        return self._num_of_model.get(model, 0)
+
     def predicted_waits_s(self, now_s: float) -> dict[ModelName, float | None]:
         """For a first token of each model that somebody waits for: what a request that came now would wait for, at the
         end of the slowest line; None: not known yet."""

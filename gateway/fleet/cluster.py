@@ -1,5 +1,6 @@
 """What the beats of workers and routers tell: model states, context lengths, readiness. A copy that informs only."""
 
+from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
 from shared.ids import ModelName, WorkerId
@@ -45,10 +46,17 @@ class Cluster:
         loads = {worker: heard.beat.models for worker, heard in self._workers.items()}
         return {worker: load for worker, found in loads.items() for load in found if load.model == model}
 
+    def states(self) -> dict[ModelName, tuple[ModelState, float | None]]:
+        """As `model_state` and `progress` of every model that a worker tells of, in one look at all beats."""
+        loads: dict[ModelName, list[ModelLoad]] = {}
+        for heard in self._workers.values():
+            for load in heard.beat.models:
+                loads.setdefault(load.model, []).append(load)
+        return {model: (_best_state(of_model), _progress(of_model)) for model, of_model in loads.items()}
+
     def model_state(self, model: ModelName) -> ModelState:
         """The best state on any worker; loading while nobody reports it."""
-        states = {load.state for load in self._loads(model)}
-        return next((state for state in _BEST_FIRST if state in states), "loading")
+        return _best_state(self._loads(model))
 
     def failure(self, model: ModelName) -> str:
         """Why the model can't run, as far as a worker says so."""
@@ -56,7 +64,7 @@ class Cluster:
 
     def progress(self, model: ModelName) -> float | None:
         """How far the worker is that has most of it, while it is imported or read from disk."""
-        return max((load.progress for load in self._loads(model) if load.progress is not None), default=None)
+        return _progress(self._loads(model))
 
     def max_sequence_tokens(self, model: ModelName) -> int:
         """The longest sequence that fits some worker; 0: nobody knows yet."""
@@ -95,3 +103,12 @@ class Cluster:
 
     def _loads(self, model: ModelName) -> list[ModelLoad]:
         return list(self.loads_of(model).values())
+
+
+def _best_state(loads: Iterable[ModelLoad]) -> ModelState:
+    states = {load.state for load in loads}
+    return next((state for state in _BEST_FIRST if state in states), "loading")
+
+
+def _progress(loads: Iterable[ModelLoad]) -> float | None:
+    return max((load.progress for load in loads if load.progress is not None), default=None)

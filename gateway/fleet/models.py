@@ -115,6 +115,10 @@ class Models:
             raise unknown(name)
         return self._catalogue[name]
 
+    def entries(self) -> Mapping[ModelName, ModelEntry]:
+        """All that are served; not to be changed."""
+        return self._catalogue
+
     def all_info(self) -> list[ModelInfo]:
         return [self.info(name) for name in self._catalogue]
 

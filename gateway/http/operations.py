@@ -3,6 +3,7 @@
 from typing import Final
 
 from gateway.fleet.fleet_news import News
+from gateway.http.admin.feed_objects import FeedEvent
 from gateway.http.admin.fleet import AdminRequestList, AdminWorkerList, DrainChange
 from gateway.http.admin.log_level import LogLevelChange
 from gateway.http.admin.models import AdminModel, AdminModelList, Deleted, ModelPatch, NewModel
@@ -183,6 +184,13 @@ OPERATIONS: Final = (
         tag=ADMIN,
         request=LogLevelChange,
         response=LogLevelChange,
+    ),
+    Operation(
+        method="get",
+        path="/admin/feed",
+        summary="The fleet live: states, requests, turns and their steps.",
+        tag=ADMIN,
+        events=FeedEvent,
     ),
     Operation(
         method="get",

@@ -1,4 +1,5 @@
-"""What /admin/feed says: one of these as JSON in each `data`. Times are seconds, instants count from the gateway's start.
+"""What /admin/feed says: each `data` is one of these, as JSON. Times are seconds, instants count from the gateway's
+start.
 
 Queues and requests are this gateway's, workers are everybody's. No prompt and no output is shown.
 """
@@ -10,6 +11,7 @@ import msgspec
 from gateway.fleet.cluster import ModelState
 from gateway.http.status import SloObject
 from shared.ids import Incarnation, ModelName, OwnerId, WorkerId
+from shared.messages import SwitchKind
 
 
 class FeedModel(msgspec.Struct, frozen=True):
@@ -79,7 +81,7 @@ class FeedState(msgspec.Struct, frozen=True, tag="state", tag_field="type"):
 class FeedSwitch(msgspec.Struct, frozen=True):
     """How the model's weights came. It ended when the turn began."""
 
-    kind: Literal["resident", "prefetched", "streamed", "copied", "from disk"]
+    kind: SwitchKind
     waited_s: float  # from the decision; from disk, from when it could have run
     copied_bytes: int
 

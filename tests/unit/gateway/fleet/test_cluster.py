@@ -74,6 +74,14 @@ def test_ready_needs_a_router_a_worker_and_a_model() -> None:
     assert "router" in seen.not_ready(FRESH_ROUTER_S + 0.1)
 
 
+def test_all_states_at_once_are_those_of_each() -> None:
+    seen, other = cluster(), ModelName("other")
+    seen.on_worker_beat(beat(models=(ModelLoad(MODEL, "loading", progress=0.5), ModelLoad(other, "leaving"))), 0.0)
+    seen.on_worker_beat(beat(worker=OTHER, models=(ModelLoad(MODEL, "cached"),)), 0.0)
+    assert seen.states() == {MODEL: ("cached", 0.5), other: ("loading", None)}
+    assert all((seen.model_state(name), seen.progress(name)) == found for name, found in seen.states().items())
+
+
 def test_what_fits_elsewhere_fits_every_other_worker_that_takes_work() -> None:
     seen, third = cluster(), WorkerId("worker-2")
 
