@@ -43,18 +43,24 @@ class GatewayClient:
         self._keeps_connections = keeps_connections
         self._session: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> Self:
+    async def open(self) -> None:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=not self._keeps_connections),
             headers={"Authorization": f"Bearer {self._key}"} if self._key else None,
         )
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self.close()
 
     async def ask(self, method: str, path: str, kind: type[T], body: object = None) -> T:
         """The answer, decoded. Raises Unreachable, Answered."""

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
 from typing import assert_never
 
+from cli.address import Address
 from cli.chat.lines import HELP, Command, Say, Unknown, understand
-from cli.chat.session import ChatSession
+from cli.chat.session import Asked, ChatSession
 from cli.chat.show import TerminalShow, note, stats
+from cli.gateway_client import GatewayClient
 from shared.errors import KottosError
 
 ReadLine = Callable[[str], str]  # prompt -> line; raises EOFError, KeyboardInterrupt
@@ -104,9 +105,16 @@ def _told() -> Iterator[None]:
         note(f"kottos: {error}")
 
 
-def terminal_lines() -> ReadLine:
-    """With history and editing, where Python has them."""
+def converse(address: Address, model: str, asked: Asked, system: str, *, shows_stats: bool) -> None:
+    """Until the person leaves. Raises Unreachable, and Answered where there is no such model."""
     with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  # input() uses it from now on
-    sys.stdout.flush()
-    return input
+        import readline  # noqa: F401  # input() edits lines from now on, and knows earlier ones
+    client = GatewayClient(address)
+    with asyncio.Runner() as runner:
+        runner.run(client.open())
+        try:
+            session = ChatSession(client, model, asked, system)
+            runner.run(session.switch(model))
+            Prompt(session, runner, input, shows_stats=shows_stats).run()
+        finally:
+            runner.run(client.close())

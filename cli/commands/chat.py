@@ -1,6 +1,5 @@
 """`kottos chat`."""
 
-import asyncio
 import sys
 from typing import Annotated
 
@@ -30,38 +29,27 @@ def chat(
     as_json: AsJson = False,
 ) -> None:
     """Talk to a model. /help says more; Ctrl-C stops an answer, Ctrl-D leaves."""
+    from cli.address import find_address
     from cli.chat.once import say_once
-    from cli.chat.prompt import Prompt, terminal_lines
+    from cli.chat.prompt import converse
     from cli.chat.session import Asked, ChatSession
     from cli.gateway_client import GatewayClient, run_with_gateway
 
     asked = Asked(temperature, max_tokens)
-    is_conversation = not message and sys.stdin.isatty()
-    if is_conversation and as_json:
-        raise typer.BadParameter("a conversation is no JSON: give a message, or pipe one", param_hint="--json")
-    if is_conversation:
-        from cli.address import find_address
-
-        address = find_address(url, api_key_file)
-        with asyncio.Runner() as runner:
-            client = runner.run(GatewayClient(address).__aenter__())
-            try:
-                session = ChatSession(client, model, asked, system)
-                runner.run(session.switch(model))
-                Prompt(session, runner, terminal_lines(), shows_stats=stats).run()
-            finally:
-                runner.run(client.__aexit__(None, None, None))
+    if not message and sys.stdin.isatty():
+        if as_json:
+            raise typer.BadParameter("a conversation is no JSON: give a message, or pipe one", param_hint="--json")
+        converse(find_address(url, api_key_file), model, asked, system, shows_stats=stats)
         return
+
+    async def say(client: GatewayClient) -> None:
+        session = ChatSession(client, model, asked, system)
+        await say_once(session, question, as_json=as_json, shows_stats=stats)
+
     question = _question(message or ["-"])
     if not question:
         raise typer.BadParameter("there is nothing to say", param_hint="MESSAGE")
-    run_with_gateway(
-        url,
-        api_key_file,
-        lambda client: say_once(
-            ChatSession(client, model, asked, system), question, as_json=as_json, shows_stats=stats
-        ),
-    )
+    run_with_gateway(url, api_key_file, say)
 
 
 def _question(words: list[str]) -> str:
