@@ -8,10 +8,12 @@ CACHE := $(or $(KOTTOS_CACHE),$(HOME)/.cache/kottos)
 PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install
+# system programs that tests drive, as Debian packages
+TOOLS := chromium prometheus
 DEMO := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["demo"])
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve demo test check clean
+.PHONY: help setup serve demo tools test check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -33,7 +35,13 @@ serve: setup ## serve the demo models; options: make serve ARGS="--port 9000 --d
 demo: setup ## convert the demo models into the cache, unless they are there
 	@$(BIN)/python -m gpu_worker.importer.demo --cache "$(CACHE)"
 
-test: demo ## all tests; options: make test ARGS="-k gateway"
+tools: ## install the system programs that tests drive, as root on Debian; tests of one that is not there are skipped
+	@missing=$$(for package in $(TOOLS); do dpkg -s $$package 2>/dev/null | grep -q "^Status: install ok" || echo $$package; done); \
+	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $$missing >/dev/null; } || \
+	echo "Debian packages that are not here: "$$missing". Tests that need them are skipped." >&2
+
+test: demo tools ## all tests; options: make test ARGS="-k gateway"
 	$(BIN)/python -m pytest $(ARGS)
 
 check: setup ## format, lint, types, fast tests

@@ -33,6 +33,7 @@ from gateway.http.admin.models import AdminModelRoutes
 from gateway.http.anthropic.routes import MessagesRoutes
 from gateway.http.auth import authentication
 from gateway.http.connections import Connections
+from gateway.http.dashboard import DashboardRoutes, load_assets
 from gateway.http.description import DescriptionRoutes
 from gateway.http.metrics import MetricsRoutes
 from gateway.http.model_access import ModelAccess
@@ -149,6 +150,7 @@ async def open_gateway(
     ResponsesRoutes(pipeline, settings, clock).add_to(http)
     MessagesRoutes(pipeline, access, prompts, settings, clock).add_to(http)
     DescriptionRoutes().add_to(http)
+    DashboardRoutes(load_assets()).add_to(http)
     MetricsRoutes(registry, metrics, cluster).add_to(http)
     control = Control(bus, follower.hear)
     AdminModelRoutes(control, models, levels, cluster).add_to(http)

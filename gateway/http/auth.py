@@ -15,7 +15,8 @@ from gateway.tenants.tenant import LOCAL, Tenant
 from shared.errors import ErrorCode, RequestError
 
 TENANT: Final = web.RequestKey("tenant", Tenant)
-OPEN: Final = frozenset({"/health", "/ready", "/metrics", "/metrics/targets", "/version", "/openapi.json", "/docs"})
+_PAGES: Final = frozenset({"/", "/dashboard/{file}", "/docs"})
+OPEN: Final = _PAGES | {"/health", "/ready", "/metrics", "/metrics/targets", "/version", "/openapi.json"}
 ADMIN: Final = "/admin/"
 _OWN_SITES: Final = (None, "none", "same-origin")  # of Sec-Fetch-Site: no browser, its user, our own page
 

@@ -10,6 +10,7 @@ from gateway.http.admin.models import AdminModel, AdminModelList, Deleted, Model
 from gateway.http.anthropic.request import CountTokensRequest, MessagesRequest
 from gateway.http.anthropic.response import Message, TokenCount
 from gateway.http.anthropic.response import StreamEvent as MessageEvent
+from gateway.http.dashboard import ASSET_TYPES
 from gateway.http.metrics import Target
 from gateway.http.openai.chat import ChatRequest
 from gateway.http.openai.chat_response import ChatChoice, ChatChunkChoice
@@ -128,6 +129,20 @@ OPERATIONS: Final = (
         summary="This description as a page.",
         tag=OPERATION,
         content={"text/html": {"schema": {"type": "string"}}},
+    ),
+    Operation(
+        method="get",
+        path="/",
+        summary="The dashboard: what runs where, and a playground.",
+        tag=OPERATION,
+        content={"text/html": {"schema": {"type": "string"}}},
+    ),
+    Operation(
+        method="get",
+        path="/dashboard/{file}",
+        summary="What the dashboard loads.",
+        tag=OPERATION,
+        content={kind: {"schema": {"type": "string"}} for kind in ASSET_TYPES.values()},
     ),
     Operation(
         method="get", path="/admin/models", summary="How all models are served.", tag=ADMIN, response=AdminModelList

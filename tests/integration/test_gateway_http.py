@@ -241,7 +241,7 @@ async def test_a_body_over_the_limit(http: aiohttp.ClientSession) -> None:
         assert (await error_of(response)).code == "body_too_large"
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/audio/speech", "/v2/models", "/%00", "/v1/completions/x"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/audio/speech", "/v2/models", "/%00", "/v1/completions/x"])
 async def test_an_unknown_route(http: aiohttp.ClientSession, path: str) -> None:
     async with http.get(path) as response:
         assert response.status == 404
