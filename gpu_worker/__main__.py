@@ -14,6 +14,7 @@ from shared.entry import run_service
 from shared.ids import WorkerId, new_id
 from shared.machine import memory_limit_bytes
 from shared.telemetry import Registry
+from shared.tracing import open_tracer
 
 # Each of a step's several hundred operator calls retakes the GIL: the loop's thread must give it back soon.
 _SWITCH_INTERVAL_S: Final = 0.0002
@@ -26,13 +27,14 @@ async def serve(config: Config, stopping: asyncio.Event) -> None:
     bus, registry = NatsBus(config.bus, worker), Registry(aliases(vllm=config.telemetry.vllm_metrics))
     registry.describe_process("worker")
     registry.attach(asyncio.get_running_loop())
-    with registry.serving(config.telemetry) as metrics_address:
-        service = WorkerService(config, worker, bus, registry, metrics_address)
-        await bus.start()
-        try:
-            await service.run(stopping)
-        finally:
-            await bus.close()
+    async with open_tracer(config.telemetry, "worker", worker) as tracer:
+        with registry.serving(config.telemetry) as metrics_address:
+            service = WorkerService(config, worker, bus, registry, metrics_address, tracer)
+            await bus.start()
+            try:
+                await service.run(stopping)
+            finally:
+                await bus.close()
 
 
 if __name__ == "__main__":

@@ -217,6 +217,8 @@ class Engine:
         switch = self._switches.note(model.name, arrival, decided_at_s)
         if switch is not None and self.timeline.is_watched:
             self.timeline.switched(model.name, switch.told())
+        if switch is not None and self._roster.traces.is_busy:
+            self._roster.traces.switched(switch)
         return arrival.stream
 
     async def _step(self, model: ServedModel, planned: PlannedStep, stream: Stream | None) -> list[PartOutput]:
@@ -243,6 +245,8 @@ class Engine:
         self._metrics.stepped(model.name, num_prefill, num_decode, took_s)
         if self.timeline.is_watched:
             self.timeline.stepped(model.name, now_s, took_s, num_prefill, num_decode, planned.num_drawn_tokens())
+        if self._roster.traces.is_busy:
+            self._roster.traces.stepped(planned.shares, now_s, now_s + took_s)
         return outputs
 
     def _commit(self, planned: PlannedStep, outputs: list[PartOutput]) -> None:

@@ -10,6 +10,7 @@ from gpu_worker.outbox import Outbox, Stream
 from gpu_worker.scheduling.policy import Policy
 from gpu_worker.sequence import Sequence
 from gpu_worker.served_model import ServedModel
+from gpu_worker.traces import Traces
 from shared.errors import ErrorCode
 from shared.fair_line import OUTPUT_WEIGHT
 from shared.ids import Incarnation, ModelName, OwnerId, RequestId
@@ -37,8 +38,9 @@ Reason = Literal["stop", "length", "cancelled", "error"]
 class Roster:
     """Each assigned sequence ends exactly once, and its owner hears why unless the owner is gone."""
 
-    def __init__(self, outbox: Outbox, policy: Policy, max_sequences: int) -> None:
+    def __init__(self, outbox: Outbox, policy: Policy, max_sequences: int, traces: Traces | None = None) -> None:
         self.outbox = outbox
+        self.traces = traces or Traces()
         self._policy = policy
         self.models: dict[ModelName, ServedModel] = {}
         self.last_router: Incarnation | None = None
@@ -74,7 +76,7 @@ class Roster:
         if previous is not None:
             if previous.attempt >= submit.attempt:
                 return
-            self._remove(previous)  # a newer attempt: its owner drops what the older one says
+            self._drop(previous, "begun anew")  # a newer attempt: its owner drops what the older one says
         elif self.outbox.resend_ended(_rest_of(submit)):
             return  # a router that was restarted assigned it again
         if self._tombstones.get(submit.request_id, -1) >= submit.attempt:
@@ -86,6 +88,8 @@ class Roster:
             return
         assert model is not None
         sequence = Sequence(submit, now_s, model.content_id)
+        if submit.traceparent:
+            sequence.trace = self.traces.begin(submit)
         self._sequences[submit.request_id] = sequence
         self._model_of[submit.request_id] = model
         if submit.sampling.grammar:
@@ -136,7 +140,7 @@ class Roster:
         if sequences:
             log.warning("owner %s is gone: freeing its %d sequences", owner, len(sequences))
         for sequence in sequences:
-            self._remove(sequence)
+            self._drop(sequence, "owner lost")
         self.outbox.forget_owner(owner)
 
     # --- what the engine decides ----------------------------------------------------------------
@@ -202,6 +206,8 @@ class Roster:
     ) -> None:
         self._remove(sequence)
         ended = sequence.ended(reason, now_s, code=code, message=message)
+        if sequence.trace is not None:
+            self.traces.ended(sequence, ended, now_s)
         if code is ErrorCode.INTERNAL:
             with about(sequence.request_id):
                 log.warning("the sequence failed: %s", message)
@@ -223,6 +229,12 @@ class Roster:
             self.end(sequence, "error", now_s, code=ErrorCode.INVALID_REQUEST, message=message)
         else:
             self.end(sequence, "stop", now_s)
+
+    def _drop(self, sequence: Sequence, why: str) -> None:
+        """Nobody hears of its end."""
+        self._remove(sequence)
+        if sequence.trace is not None:
+            self.traces.dropped(sequence, why)
 
     def _remove(self, sequence: Sequence) -> None:
         """The one place where a sequence gives back what it holds."""

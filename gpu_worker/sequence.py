@@ -7,6 +7,7 @@ from gpu_worker.execution.logprobs import ScoredTokens
 from gpu_worker.execution.sampling import SamplingRow
 from gpu_worker.guidance.guide import Guide
 from gpu_worker.memory.prefix_index import BlockKey, root_key
+from gpu_worker.sequence_trace import SequenceTrace
 from shared.ids import OwnerId, RequestId
 from shared.messages import Ended, Submit, TokenLogprobs
 
@@ -52,6 +53,7 @@ class Sequence:
         "tbt_s",
         "tenant",
         "token_ids",
+        "trace",
     )
 
     def __init__(self, submit: Submit, now_s: float, content_id: str = "") -> None:
@@ -74,6 +76,7 @@ class Sequence:
         self.num_cached_tokens = 0  # of the prompt: their KV was there when it came
         self.is_ready = True  # a step could compute it: it waits for no copy
         self.guide: Guide | None = None  # where its output has to match a grammar, from when it is in a line
+        self.trace: SequenceTrace | None = None  # where its request is traced
         self.assigned_at_s = now_s
         self.arrived_at_s = now_s - submit.age_s  # the request, at its owner
         self.first_due_at_s = self.arrived_at_s + submit.slo.ttft_s

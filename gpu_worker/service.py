@@ -27,6 +27,7 @@ from gpu_worker.scheduling.policy import Limits
 from gpu_worker.scheduling.select import make_policy
 from gpu_worker.served_models import Ground, ServedModels
 from gpu_worker.state_metrics import Watched, watch
+from gpu_worker.traces import Traces
 from gpu_worker.worker_memory import open_memory, with_slab_size
 from gpu_worker.worker_state import Residency
 from shared import subjects
@@ -41,6 +42,7 @@ from shared.log_control import levels_from
 from shared.machine import cpu_name, memory_limit_bytes, num_cores
 from shared.messages import AnyMessage, Assign, Cancel, Catalogue, EndAck, OwnerBeat, Resend, WorkerBeat
 from shared.telemetry import Registry
+from shared.tracing import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class WorkerService:
         bus: Bus,
         registry: Registry | None = None,  # None: nobody reads what is measured
         metrics_address: str = "",  # host:port where the registry is read, for whoever hears the beats
+        tracer: Tracer | None = None,
     ) -> None:
         registry = registry or Registry()
         self._config = config
@@ -79,7 +82,7 @@ class WorkerService:
         config = msgspec.structs.replace(config, worker=worker_config)
         self._outbox = Outbox(worker, self._incarnation)
         policy = make_policy(worker_config.policy, min_turn=worker_config.min_turn, max_wait_s=worker_config.max_wait_s)
-        self._roster = Roster(self._outbox, policy, worker_config.max_waiting)
+        self._roster = Roster(self._outbox, policy, worker_config.max_waiting, Traces(tracer))
         socket = worker_config.host_cache_socket
         self._cache = HostCacheClient(SocketReach(Path(socket)) if socket else ChildReach(config))
         self._store = ModelStore(self._cache, on_released=self._on_released)

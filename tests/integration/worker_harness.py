@@ -33,6 +33,7 @@ from shared.messages import (
     WorkerBeat,
 )
 from shared.telemetry import Registry
+from shared.tracing import Tracer
 
 WORKER = WorkerId("worker-0")
 OWNER = OwnerId("owner-0")
@@ -79,6 +80,7 @@ class Harness:
         attempt: int = 0,
         request_id: str | None = None,
         tenant: str = "",
+        traceparent: str = "",
         **sampling: object,
     ) -> RequestId:
         self._num_assigned += 1
@@ -86,7 +88,7 @@ class Harness:
         self.streams[request_id] = Stream()
         settings = Sampling(**{"max_tokens": num_tokens, "seed": 0, "temperature": 0.0, **sampling})  # type: ignore[arg-type]
         known = tuple(prompt), settings, tuple(output)
-        message = Submit(request_id, attempt, OWNER, ModelName(model), *known, tenant=tenant)
+        message = Submit(request_id, attempt, OWNER, ModelName(model), *known, tenant=tenant, traceparent=traceparent)
         await self.bus.publish(subjects.worker(WORKER), Assign(message, ROUTER, self._num_assigned))
         return request_id
 
@@ -176,7 +178,12 @@ class Harness:
 
 @contextlib.asynccontextmanager
 async def running_worker(
-    config: Config, *, owner_beats: bool = True, num_refused: int = 0, broker: MemoryBroker | None = None
+    config: Config,
+    *,
+    owner_beats: bool = True,
+    num_refused: int = 0,
+    broker: MemoryBroker | None = None,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[Harness]:
     """The worker with all its models loaded, but for those that it refuses. On a broker of its own if none is given."""
     broker = broker or MemoryBroker()
@@ -186,7 +193,7 @@ async def running_worker(
     harness = Harness(bus, broker)
     for subject in (subjects.owner(OWNER), subjects.BEAT_WORKER, subjects.EVENT_MODEL_SWITCHED):
         await bus.subscribe(subject, harness.on_message)
-    service = harness.service = WorkerService(config, WORKER, worker_bus, harness.registry)
+    service = harness.service = WorkerService(config, WORKER, worker_bus, harness.registry, tracer=tracer)
     beating = patch.object(service_module, "BEAT_S", BEAT_S)
     beating.start()
     tasks = [asyncio.create_task(service.run(asyncio.Event()))]
