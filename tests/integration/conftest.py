@@ -1,3 +1,4 @@
+import logging
 import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -42,6 +43,17 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory, host_cache_socket: Pat
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
     return TinyModels(folder / "tiny-models", host_cache_socket)
+
+
+@pytest.fixture(autouse=True)
+def log_levels() -> Iterator[None]:
+    """What a test changes of them over the bus, as requests drawn from /openapi.json do, ends with it."""
+    root = logging.getLogger()
+    loggers = [root, *(each for each in root.manager.loggerDict.values() if isinstance(each, logging.Logger))]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
