@@ -90,7 +90,7 @@ class Engine:
         self._loader = Loader(device, weights, blobs, roster.models, self._turn_order, self._on_device, clock)
         self._pins = Pins(roster.models, self._loader, blobs)
         self._fetcher = Fetcher(blobs, self._turn_order, self._wake.set, clock)
-        self._guidance = Guidance(roster, self._wake.set)
+        self._guidance = Guidance(roster, self._wake.set, limits.max_running)
         self._departures = Departures(roster.models, self._loader, self._fetcher, self._switches, metrics)
         self._calibration = Calibration(
             roster.models, weights, blobs, kv, self._on_device, clock, limits.max_step_tokens
@@ -229,11 +229,15 @@ class Engine:
                 if sequence.attempt == 0:
                     self._metrics.began(model.name, now_s - sequence.arrived_at_s)
         parts = planned.parts()
-        self._guidance.begin_masks(planned.sequences(), parts)
+        guided = self._guidance.begin_step(planned.sequences(), parts)
 
         def timed_step() -> tuple[list[PartOutput], float]:
             began_at_s = self._clock()
-            return model.executor.step(parts, stream), self._clock() - began_at_s
+            outputs = model.executor.step(parts, stream)
+            took_s = self._clock() - began_at_s
+            for rows in guided:
+                rows.judge(outputs)
+            return outputs, took_s
 
         self._num_steps_since_copy += 1
         self._loader.prefetch()

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Literal
 
-from gpu_worker.guidance.guide import Guide
+from gpu_worker.guidance.guide import SequenceGuide
 from gpu_worker.outbox import Outbox, Stream
 from gpu_worker.scheduling.policy import Policy
 from gpu_worker.sequence import Sequence
@@ -151,9 +151,9 @@ class Roster:
         live = (sequence for sequence in came if self._sequences.get(sequence.request_id) is sequence)
         return [(sequence, self._model_of[sequence.request_id]) for sequence in live]
 
-    def guide(self, sequence: Sequence, guide: Guide, now_s: float) -> None:
+    def guide(self, sequence: Sequence, guide: SequenceGuide, now_s: float) -> None:
         sequence.guide = guide
-        if guide.failure or guide.is_complete:  # an earlier attempt got that far
+        if guide.failure or guide.is_complete or guide.is_lost:  # an earlier attempt got that far
             self._end_guided(sequence, guide, now_s)
             return
         model = self._model_of[sequence.request_id]
@@ -171,7 +171,7 @@ class Roster:
     def advance(self, sequence: Sequence, token_id: int, now_s: float, logprobs: TokenLogprobs | None = None) -> None:
         """A sequence got its next token, and may end with it."""
         sampling, guide = sequence.sampling, sequence.guide
-        is_stop = token_id in sampling.stop_token_ids and sequence.num_output_tokens >= sampling.min_tokens
+        is_stop = sequence.is_stop(token_id)
         if guide is not None and not guide.accept(token_id, is_stop=is_stop):
             self._end_guided(sequence, guide, now_s)
             return
@@ -222,9 +222,11 @@ class Roster:
         model.waiting.add(sequence)
         self._policy.enter(model.name, sequence, now_s)
 
-    def _end_guided(self, sequence: Sequence, guide: Guide, now_s: float) -> None:
+    def _end_guided(self, sequence: Sequence, guide: SequenceGuide, now_s: float) -> None:
         """No further token can come."""
-        if guide.failure:
+        if guide.is_lost:  # its owner tries again
+            self.end(sequence, "cancelled", now_s)
+        elif guide.failure:
             message = f"the output can't follow its grammar: {guide.failure}"
             self.end(sequence, "error", now_s, code=ErrorCode.INVALID_REQUEST, message=message)
         else:

@@ -5,7 +5,7 @@ from typing import Final
 
 from gpu_worker.execution.logprobs import ScoredTokens
 from gpu_worker.execution.sampling import SamplingRow
-from gpu_worker.guidance.guide import Guide
+from gpu_worker.guidance.guide import SequenceGuide
 from gpu_worker.memory.prefix_index import BlockKey, root_key
 from gpu_worker.sequence_trace import SequenceTrace
 from shared.ids import OwnerId, RequestId
@@ -75,7 +75,7 @@ class Sequence:
         self.num_published_blocks = 0  # of block_ids, the first ones: others may use them
         self.num_cached_tokens = 0  # of the prompt: their KV was there when it came
         self.is_ready = True  # a step could compute it: it waits for no copy
-        self.guide: Guide | None = None  # where its output has to match a grammar, from when it is in a line
+        self.guide: SequenceGuide | None = None  # where its output has to match a grammar, from when it is in a line
         self.trace: SequenceTrace | None = None  # where its request is traced
         self.assigned_at_s = now_s
         self.arrived_at_s = now_s - submit.age_s  # the request, at its owner
@@ -128,6 +128,10 @@ class Sequence:
             return None
         num_top = self.sampling.num_prompt_logprobs or 0
         return ScoredTokens(first - start, self.token_ids[first + 1 : last + 1], num_top)
+
+    def is_stop(self, token_id: int) -> bool:
+        """Whether it ends with this token, if that comes next."""
+        return token_id in self.sampling.stop_token_ids and self.num_output_tokens >= self.sampling.min_tokens
 
     def append(self, token_id: int, logprobs: TokenLogprobs | None = None) -> None:
         self.token_ids.append(token_id)

@@ -1,4 +1,4 @@
-"""The grammars of one model's sequences, compiled for its tokenizer. For threads beside the token loop."""
+"""The grammars of one model's sequences, compiled for its tokenizer."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _PIECE_TOKENS: Final = 64  # consumed at a time: meanwhile the GIL is held
 
 
 class Grammars:
-    """Reads the tokenizer when the first grammar comes. Everything goes with its last user."""
+    """Reads the tokenizer when the first grammar comes, which holds the GIL for seconds."""
 
     def __init__(self, folder: Path) -> None:
         """folder: of the model in the catalogue."""
@@ -26,16 +26,21 @@ class Grammars:
         self._tokenizer: LLTokenizer | None = None
         self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()  # at their start; least recently used first
 
-    def guide(self, grammar: str, output: Sequence[int]) -> Guide:
-        """Where the output that the client has got leaves off. Raises GrammarError."""
+    def open(self) -> LLTokenizer:
+        """Reads the tokenizer, the first time. Raises GrammarError."""
         with self._lock:
             if self._tokenizer is None:
                 self._tokenizer = open_tokenizer(self._folder)
-        matcher = self._start(grammar, self._tokenizer)
+            return self._tokenizer
+
+    def guide(self, grammar: str, output: Sequence[int]) -> Guide:
+        """Where the output that the client has got leaves off. Raises GrammarError."""
+        tokenizer = self.open()
+        matcher = self._start(grammar, tokenizer)
         for first in range(0, len(output), _PIECE_TOKENS):
             if not matcher.consume_tokens(list(output[first : first + _PIECE_TOKENS])):
                 raise GrammarError(f"the output so far does not match: {said_by(matcher)}")
-        return Guide(matcher, self._tokenizer.vocab_size, self._tokenizer.eos_token)
+        return Guide(matcher, tokenizer.vocab_size, tokenizer.eos_token)
 
     def _start(self, grammar: str, tokenizer: LLTokenizer) -> LLMatcher:
         with self._lock:

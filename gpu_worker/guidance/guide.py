@@ -19,8 +19,22 @@ class Matcher(Protocol):
     def get_error(self) -> str: ...
 
 
+class SequenceGuide(Protocol):
+    """As a sequence has it, wherever its matcher is."""
+
+    failure: str  # why no token can follow; empty: one can
+    is_complete: bool  # no token may follow
+
+    @property
+    def is_lost(self) -> bool:
+        """Nobody knows any more what may follow."""
+
+    def accept(self, token_id: int, *, is_stop: bool) -> bool:
+        """Whether a token that was drawn belongs to the output. is_stop: it ends the sequence."""
+
+
 class Guide:
-    """The engine's loop alone calls it between two steps; during a step the thread that computes masks does.
+    """One thread at a time calls it.
 
     A sequence ends where its grammar does, whether or not its model has an end token, and before `min_tokens` if need
     be: there is nothing that it could say. Where the grammar may end or go on, each of the sequence's stop tokens may
@@ -33,6 +47,7 @@ class Guide:
         self.failure = matcher.get_error()
         self.is_complete = not self.failure and matcher.is_stopped()  # no token may follow
         self.num_ids = num_ids
+        self.is_lost = False
         self._end_id = end_id
 
     def accept(self, token_id: int, *, is_stop: bool) -> bool:

@@ -11,11 +11,11 @@ import pytest
 
 from benchmarks.tiny_models import EOS_ID, make_tiny_tokenizer
 from gateway.request.structured import one_line
-from gpu_worker.guidance import grammars as grammars_module
-from gpu_worker.guidance.guide import Guide
+from gpu_worker.guidance.process import GrammarProcess, ProcessGuide
 from shared.errors import ErrorCode
 from shared.grammar import to_grammar
 from shared.ids import RequestId
+from tests.integration.step_gate import gated_steps
 from tests.integration.test_exactness import KV_BYTES, ONE_MODEL_BYTES
 from tests.integration.test_kv_swap import swap_at_every_step
 from tests.integration.tiny_models import TinyModels
@@ -130,16 +130,16 @@ async def test_a_new_attempt_goes_on_where_the_client_is(tiny_models: TinyModels
 async def test_others_run_while_a_grammar_is_compiled(tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tiny_models.source("llama")
     began, may_end = threading.Event(), threading.Event()
-    guide = grammars_module.Grammars.guide
+    guide = GrammarProcess.guide
 
-    def slow_guide(grammars: grammars_module.Grammars, grammar: str, output: tuple[int, ...]) -> Guide:
+    def slow_guide(process: GrammarProcess, grammar: str, output: tuple[int, ...]) -> ProcessGuide:
         began.set()
         assert may_end.wait(30)
-        return guide(grammars, grammar, output)
+        return guide(process, grammar, output)
 
-    monkeypatch.setattr(grammars_module.Grammars, "guide", slow_guide)
+    monkeypatch.setattr(GrammarProcess, "guide", slow_guide)
     async with running_worker(tiny_models.config([source])) as harness:
-        ids = [await submit(harness, source.name, seed) for seed in range(4)]  # of which two are compiled at a time
+        ids = [await submit(harness, source.name, seed) for seed in range(4)]
         assert await asyncio.to_thread(began.wait, 30)
         free = await harness.submit(source.name, PROMPT, 20)
         assert (await harness.finish(free)).tokens == tiny_models.generate(source, PROMPT, 20)
@@ -158,14 +158,14 @@ async def test_a_model_that_leaves_waits_for_grammars_that_are_compiled(
 ) -> None:
     first, second = tiny_models.source("llama"), tiny_models.source("gemma3")
     began, may_end = threading.Event(), threading.Event()
-    guide = grammars_module.Grammars.guide
+    guide = GrammarProcess.guide
 
-    def slow_guide(grammars: grammars_module.Grammars, grammar: str, output: tuple[int, ...]) -> Guide:
+    def slow_guide(process: GrammarProcess, grammar: str, output: tuple[int, ...]) -> ProcessGuide:
         began.set()
         assert may_end.wait(30)
-        return guide(grammars, grammar, output)
+        return guide(process, grammar, output)
 
-    monkeypatch.setattr(grammars_module.Grammars, "guide", slow_guide)
+    monkeypatch.setattr(GrammarProcess, "guide", slow_guide)
     async with running_worker(tiny_models.config([first, second])) as harness:
         request_id = await submit(harness, first.name)
         assert await asyncio.to_thread(began.wait, 30)
@@ -193,30 +193,55 @@ async def test_a_matcher_that_fails_in_a_step_ends_its_own_sequence(
     tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = tiny_models.source("llama")
-    accept = Guide.accept
+    accept = ProcessGuide.accept
 
-    def failing(guide: Guide, token_id: int, *, is_stop: bool) -> bool:
-        if guide in failing_guides:
-            guide.failure = "too complex"
-        return accept(guide, token_id, is_stop=is_stop)
+    def failing(guide: ProcessGuide, token_id: int, *, is_stop: bool) -> bool:
+        if guide not in failing_guides:
+            return accept(guide, token_id, is_stop=is_stop)
+        guide.failure = "too complex"
+        return False
 
-    failing_guides: list[Guide] = []
-    make = grammars_module.Grammars.guide
+    failing_guides: list[ProcessGuide] = []
+    make = GrammarProcess.guide
 
-    def noted(grammars: grammars_module.Grammars, grammar: str, output: tuple[int, ...]) -> Guide:
-        guide = make(grammars, grammar, output)
+    def noted(process: GrammarProcess, grammar: str, output: tuple[int, ...]) -> ProcessGuide:
+        guide = make(process, grammar, output)
         if grammar == DIGITS:
             failing_guides.append(guide)
         return guide
 
-    monkeypatch.setattr(grammars_module.Grammars, "guide", noted)
+    monkeypatch.setattr(GrammarProcess, "guide", noted)
     async with running_worker(tiny_models.config([source])) as harness:
         failed = await submit(harness, source.name, grammar=DIGITS)
         good = await submit(harness, source.name)
         await harness.tokens(failed, 1)
-        monkeypatch.setattr(Guide, "accept", failing)
+        monkeypatch.setattr(ProcessGuide, "accept", failing)
         assert end(await harness.finish(failed)) == ("error", ErrorCode.INVALID_REQUEST)
         assert_valid(await harness.finish(good))
+
+
+async def test_a_process_that_is_lost_costs_its_sequences_another_attempt_and_others_nothing(
+    tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tiny_models.source("llama")
+    async with running_worker(tiny_models.config([source])) as harness:
+        whole = (await run(harness, source.name, seed=4)).tokens
+        async with gated_steps(monkeypatch) as gate:
+            guided = await submit(harness, source.name, seed=4)
+            free = await harness.submit(source.name, PROMPT, 20)
+            gate.let(8)
+            await harness.tokens(guided, 3)
+            [process] = harness.service._engine._guidance._models.values()
+            assert process._child is not None
+            process._child.kill()
+        stream = await harness.finish(guided)
+        assert end(stream) == ("cancelled", None)  # which its owner did not ask for, so it tries again
+        known = stream.tokens
+        assert len(known) >= 3 and known == whole[: len(known)]
+        again = await submit(harness, source.name, seed=4, output=known, attempt=1)
+        harness.streams[again].tokens += known
+        assert (await harness.finish(again)).tokens == whole
+        assert (await harness.finish(free)).tokens == tiny_models.generate(source, PROMPT, 20)
 
 
 async def test_ends(tiny_models: TinyModels) -> None:

@@ -161,7 +161,7 @@ def test_a_stop_token_ends_it_as_ever(worker: Worker) -> None:
 def test_what_was_drawn_where_only_the_end_was_left_is_not_said(worker: Worker) -> None:
     sequence = started(worker)
     worker.roster.advance(sequence, 5, now_s=2.0)
-    assert sequence.guide is not None
+    assert isinstance(sequence.guide, Guide)
     only_end = np.array([0, 1 << 31], np.uint32)
     sequence.guide.settle(only_end, (), may_stop=True)
     worker.roster.advance(sequence, 40, now_s=3.0)
