@@ -1,4 +1,4 @@
-"""`python -m shared.trace_exporter SERVICE INSTANCE`: reads spans from stdin and sends them to a collector, over OTLP.
+"""`python -m shared.trace_exporter SERVICE INSTANCE LOG_FORMAT`: sends spans from stdin to a collector, over OTLP.
 
 A process of its own beside each traced service, and the only place with OpenTelemetry: making protobuf messages of
 spans takes the GIL for milliseconds at a time, which steps and streams would have to wait for. Its queue is bounded
@@ -20,6 +20,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from shared import log, spans
+from shared.config import LogFormat
 
 HEADER_BYTES: Final = 4  # of a message: how many bytes follow, big-endian
 _LAST_S: Final = 1.0  # for what is left at the end
@@ -31,9 +32,9 @@ _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _SCOPE: Final = InstrumentationScope("kottos")
 
 
-def main(service: str, instance: str, stream: BinaryIO) -> None:
+def main(service: str, instance: str, log_format: LogFormat, stream: BinaryIO) -> None:
     """Until the stream ends, and what came is sent."""
-    log.setup(f"{service}-traces", "warning")
+    log.setup(f"{service}-traces", "warning", log_format)
     # The exporter complains of each batch, Outages of each outage.
     logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)
     for handler in logging.getLogger().handlers:
@@ -131,4 +132,5 @@ class Outages(SpanExporter):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:], sys.stdin.buffer)
+    service, instance, log_format = sys.argv[1:]
+    main(service, instance, "json" if log_format == "json" else "console", sys.stdin.buffer)

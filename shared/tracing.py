@@ -91,7 +91,7 @@ async def open_tracer(
         yield None
         return
     sampler = sampler_of(config.trace_sample_ratio, environ)
-    command = [sys.executable, "-m", "shared.trace_exporter", service, instance]
+    command = [sys.executable, "-m", "shared.trace_exporter", service, instance, config.log_format]
     async with _exporting(command, _child_environ(config, environ)) as outbox:
         yield Tracer(outbox.put, sampler, keeps_content=config.trace_content)
 
