@@ -16,7 +16,7 @@ from cli.run_dir import run_dir
 from cli.stack import service_groups
 from cli.supervisor import Service, Supervisor
 from shared.bus import NatsBus
-from shared.config import Config, GatewayConfig, ModelSource, load_config
+from shared.config import Config, GatewayConfig, ModelSource, TelemetryConfig, load_config
 from shared.ids import ModelName, WorkerId
 
 
@@ -30,7 +30,11 @@ class Stack:
 
 @asynccontextmanager
 async def open_stack(
-    source: ModelSource, token_id: int, num_workers: int = 1, gateway: GatewayConfig | None = None
+    source: ModelSource,
+    token_id: int,
+    num_workers: int = 1,
+    gateway: GatewayConfig | None = None,
+    telemetry: TelemetryConfig | None = None,
 ) -> AsyncIterator[Stack]:
     """Each worker answers with that token, over and over."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("KOTTOS_")}
@@ -40,6 +44,8 @@ async def open_stack(
     url = base_url(gateway.host, gateway.port)
     with run_dir() as folder:
         config = msgspec.structs.replace(config, state_dir=folder)  # without API keys
+        if telemetry is not None:
+            config = msgspec.structs.replace(config, telemetry=telemetry)
         async with Supervisor() as supervisor, AsyncExitStack() as stack:
             broker = BrokerSetup.prepare(folder)
             supervisor.start([Service("broker", broker.command, environ)])
