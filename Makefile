@@ -10,6 +10,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PIP := $(BIN)/python -m pip --disable-pip-version-check install
 # system programs that tests drive, as Debian packages
 TOOLS := chromium prometheus
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(nproc) --maxprocesses 4 --dist worksteal
 DEMO := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["demo"])
 
 .DEFAULT_GOAL := help
@@ -41,14 +42,20 @@ tools: ## install the system programs that tests drive, as root on Debian; tests
 		DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $$missing >/dev/null; } || \
 	echo "Debian packages that are not here: "$$missing". Tests that need them are skipped." >&2
 
-test: demo tools ## all tests; options: make test ARGS="-k gateway"
+# The stack of an end-to-end test has the machine for itself; the other tests share it, a process to a core.
+test: demo tools ## all tests; some of them, one after the other: make test ARGS="-k gateway"
+ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
+else
+	@status=0; $(PARALLEL) tests/unit tests/contract tests/integration || status=$$?; \
+	$(BIN)/python -m pytest tests/e2e || status=$$?; exit $$status
+endif
 
 check: setup ## format, lint, types, fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/unit tests/contract
+	$(PARALLEL) -q tests/unit tests/contract
 
 clean: ## remove build products and tool caches; the environment and the model cache stay
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
