@@ -23,8 +23,6 @@ BENCHMARKS: Final = {
     "micro_step": "A decode step, part by part.",
     "plan": "Planning a step.",
     "tenants": "What a flood costs other tenants.",
-    "feed": "What a viewer of the feed costs.",
-    "telemetry": "What traces and metrics take from throughput.",
 }
 
 

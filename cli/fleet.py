@@ -34,8 +34,17 @@ async def resume(client: GatewayClient, name: str) -> Drained:
     return Drained(name, draining=False)
 
 
-async def wait_until_idle(client: GatewayClient, name: str, report: Report) -> Drained:
-    """Until a drained worker has finished what it had. Raises KottosError when it goes, or is resumed meanwhile."""
+async def wait_until_idle(client: GatewayClient, name: str, report: Report, timeout_s: float) -> Drained:
+    """Until a drained worker has finished what it had. Raises KottosError when that takes too long, and when the worker
+    goes or is resumed meanwhile."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _wait(client, name, report)
+    except TimeoutError:
+        raise KottosError(f"worker {name!r} has sequences still, after {timeout_s:g} s; it stays drained") from None
+
+
+async def _wait(client: GatewayClient, name: str, report: Report) -> Drained:
     num_most, has_heard = 0, False
     while True:
         worker = next((worker for worker in await workers(client) if worker.id == name), None)

@@ -1,13 +1,11 @@
 """`kottos workers`, `requests`, `drain`."""
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.commands.completion import worker_names
 from cli.commands.options import ApiKeyFile, AsJson, Url
-from shared.errors import KottosError
 
 if TYPE_CHECKING:
     from cli.fleet_objects import Drained
@@ -86,11 +84,7 @@ def drain(
         drained = await fleet.drain(client, worker)
         if not wait:
             return drained
-        try:
-            async with asyncio.timeout(timeout):
-                return await fleet.wait_until_idle(client, worker, report)
-        except TimeoutError:
-            raise KottosError(f"worker {worker!r} has sequences still, after {timeout:g} s; it stays drained") from None
+        return await fleet.wait_until_idle(client, worker, report, timeout)
 
     with progress(worker, quiet=as_json) as report:
         done = run_with_gateway(url, api_key_file, act)

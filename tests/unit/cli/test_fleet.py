@@ -50,7 +50,7 @@ def no_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_drained_worker_is_waited_for_until_it_has_nothing(no_sleep: None) -> None:
     said: list[tuple[str, float | None]] = []
     looks = [worker(0, draining=False)], [worker(4)], [worker(1)], [worker(0)]  # the first beat is from before
-    done = await fleet.wait_until_idle(Gateway(*looks), "w", lambda *what: said.append(what))  # type: ignore[arg-type]
+    done = await fleet.wait_until_idle(Gateway(*looks), "w", lambda *what: said.append(what), 9.0)  # type: ignore[arg-type]
     assert done == fleet.Drained("w", draining=True, num_sequences=0)
     assert said == [
         ("finishes 0 sequences", None),
@@ -66,4 +66,4 @@ async def test_a_worker_that_goes_or_is_resumed_is_not_waited_for(
     looks: list[list[Worker]], why: str, no_sleep: None
 ) -> None:
     with pytest.raises(KottosError, match=why):
-        await fleet.wait_until_idle(Gateway(*looks), "w", lambda *what: None)  # type: ignore[arg-type]
+        await fleet.wait_until_idle(Gateway(*looks), "w", lambda *what: None, 9.0)  # type: ignore[arg-type]

@@ -121,7 +121,7 @@ def test_a_bad_command_line_has_its_status(arguments: list[str], capsys: pytest.
 
 def test_help_is_there_without_what_commands_need() -> None:
     """Importing them takes most of the time."""
-    heavy = "{'torch', 'transformers', 'aiohttp', 'nats', 'rich.table', 'rich.live', 'urllib.request'}"
+    heavy = "{'torch', 'transformers', 'asyncio', 'aiohttp', 'nats', 'rich.table', 'rich.live', 'urllib.request'}"
     script = f"import sys, cli.main\nsys.exit(str(found) if (found := {heavy} & set(sys.modules)) else 0)"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stderr) == (0, "")
