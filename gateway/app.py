@@ -24,6 +24,7 @@ from gateway.fleet.cluster import Cluster
 from gateway.fleet.control import Control
 from gateway.fleet.fleet_news import FleetNews
 from gateway.fleet.models import Models
+from gateway.fleet.orders import Orders
 from gateway.http import server
 from gateway.http.admin.feed import Feed, FeedRoutes
 from gateway.http.admin.feed_state import Present
@@ -153,7 +154,7 @@ async def open_gateway(
     DashboardRoutes(load_assets()).add_to(http)
     MetricsRoutes(registry, metrics, cluster).add_to(http)
     control = Control(bus, follower.hear)
-    AdminModelRoutes(control, models, levels, cluster).add_to(http)
+    AdminModelRoutes(control, Orders(bus, models, cluster, clock), models, levels, cluster).add_to(http)
     FleetRoutes(control, cluster, FleetNews(bus), admission.in_flight, settings, clock).add_to(http)
     feed = Feed(bus, Present(owner_id, admission, lines, models, levels, attainment, cluster), clock)
     FeedRoutes(feed, settings).add_to(http)

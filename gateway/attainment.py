@@ -24,6 +24,7 @@ REFUSALS: Final = frozenset(
         ErrorCode.CLIENT_TOO_SLOW,
         ErrorCode.INVALID_API_KEY,
         ErrorCode.PERMISSION_DENIED,
+        ErrorCode.CONFLICT,
         ErrorCode.RATE_LIMITED,
         ErrorCode.OVERLOADED,
     }

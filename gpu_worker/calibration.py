@@ -112,8 +112,8 @@ class Calibration:
 
     async def advance(self) -> bool:
         """Runs one probe if there is no work; False where there was nothing to do."""
-        if self._session is not None and self._models.get(self._session.model.name) is not self._session.model:
-            return self._stop()  # it is served no more
+        if self._session is not None and not self._is_there(self._session.model):
+            return self._stop()
         self._expected = {name: expected for name, expected in self._expected.items() if name in self._models}
         if not self._expected:
             return False
@@ -135,6 +135,10 @@ class Calibration:
             del self._expected[session.model.name]
             self._stop()
         return True
+
+    def _is_there(self, model: ServedModel) -> bool:
+        """Served still, and not unloaded."""
+        return self._models.get(model.name) is model and self._weights.is_resident(model.name)
 
     def _begin(self) -> _Session | None:
         for name, expected in self._expected.items():

@@ -17,12 +17,13 @@ from gpu_worker.departures import Departures
 from gpu_worker.device.base import Device
 from gpu_worker.execution.executor import PartOutput
 from gpu_worker.execution.streaming import Stream
-from gpu_worker.fetching import FetchedBlobs, Fetcher
+from gpu_worker.fetching import Fetcher
 from gpu_worker.guidance.guidance import Guidance
 from gpu_worker.inbox import Inbound, Inbox
 from gpu_worker.kv.store import KvStore
 from gpu_worker.loader import BlobSource, Loader, Prefetches
 from gpu_worker.metrics import EngineMetrics
+from gpu_worker.orders import OrderedBlobs, Orders
 from gpu_worker.pins import Pins
 from gpu_worker.planned_step import PlannedStep, bounded
 from gpu_worker.roster import Roster
@@ -39,7 +40,7 @@ from shared import subjects
 from shared.bus import Bus
 from shared.errors import BusError, KottosError
 from shared.ids import ModelName, WorkerId
-from shared.messages import Message
+from shared.messages import LoadModel, Message, UnloadModel
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ _OWNER_BEAT_S = 1.0
 T = TypeVar("T")
 
 
-class HeldBlobs(BlobSource, FetchedBlobs, Protocol):
+class HeldBlobs(BlobSource, OrderedBlobs, Protocol):
     """Of the host's memory. What is held may be used where it lies."""
 
 
@@ -90,6 +91,7 @@ class Engine:
         self._loader = Loader(device, weights, blobs, roster.models, self._turn_order, self._on_device, clock)
         self._pins = Pins(roster.models, self._loader, blobs)
         self._fetcher = Fetcher(blobs, self._turn_order, self._wake.set, clock)
+        self._orders = Orders(roster.models, self._loader, blobs, self._fetcher, self._switches, self._wake)
         self._guidance = Guidance(roster, self._wake.set, limits.max_running)
         self._departures = Departures(roster.models, self._loader, self._fetcher, self._switches, metrics)
         self._calibration = Calibration(
@@ -110,6 +112,10 @@ class Engine:
         self._departures.begin(model, on_gone)
         self._wake.set()
 
+    def order(self, order: LoadModel | UnloadModel) -> str:
+        """Why an operator's order is refused; empty: it is carried out between steps."""
+        return self._orders.take(order)
+
     def calibrate(self, model: ModelName, expected: Expected) -> None:
         """Measures what its steps cost, while there is no work."""
         self._calibration.expect(model, expected)
@@ -128,18 +134,24 @@ class Engine:
                 self._wake.clear()
                 self._collect()
                 await self._departures.advance()
+                await self._orders.advance()
                 await self._room.gather()
                 turn = self._plan()
                 goes_on = turn is not None and await self._take(turn)
                 await self._emit()
-                if not goes_on and not await self._pins.advance() and not await self._calibration.advance():
+                if not goes_on and not await self._advance_idle():
                     await self._idle()
         finally:
             self._guidance.close()
+            await self._orders.close()
             await self._fetcher.close()
             await self._loader.close()
             self._kv.close()
             self._device_thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _advance_idle(self) -> bool:
+        """What is done while no step is due, one thing at a time: whether there was any."""
+        return await self._pins.advance() or await self._orders.settle_in() or await self._calibration.advance()
 
     async def _take(self, turn: Turn) -> bool:
         """Whether there may be more to do at once; else a copy's end wakes the loop."""

@@ -149,8 +149,30 @@ class Loader:
         await self._copy(model, placement)
         return True
 
+    @property
+    def copies_beside_steps(self) -> bool:
+        return self._device.copies is not None
+
+    @property
+    def is_bringing(self) -> bool:
+        """A model is on its way."""
+        return bool(self._coming)
+
+    def begin(self, model: ModelName) -> bool:
+        """Begins to bring it in beside steps; unpinned ones without work may go for it. False: it has no place."""
+        blob = self._blobs.get(model)
+        if blob is None or self._order(model) is None:
+            return False
+        others = ((name, other) for name, other in self._models.items() if name != model)
+        idle = self._unpinned(name for name, other in others if not (other.running or other.waiting))
+        placement = self._weights.place(model, blob, idle)
+        if placement is None:
+            return False
+        self._start(model, placement, blob, ahead=True)
+        return True
+
     async def forget(self, model: ModelName) -> None:
-        """It is served no more: what is on its way stops, its place is free. Between two steps."""
+        """What is on its way stops, its place is free. Between two steps."""
         await self._stop(model)
         self.prefetches.num_wasted += self._prefetched.pop(model, None) is not None
         if self._in_use == model:

@@ -25,6 +25,8 @@ class BlobCache(Protocol):
 
     def note_use(self, blob: BlobId) -> None: ...
 
+    def drop(self, blob: BlobId) -> None: ...
+
 
 class ModelStore:
     """The engine's HeldBlobs, in the loop's thread only. Models of equal bytes share a blob."""
@@ -79,6 +81,13 @@ class ModelStore:
         if model not in self:
             self.num_misses += 1
         await self._get(model, preload=False)
+
+    def let_go(self, model: ModelName) -> None:
+        """Its blob leaves when nobody holds it, and the host when nobody maps it, unless another model shares it."""
+        blob = self._specs[model].id
+        if sum(spec.id == blob for spec in self._specs.values()) == 1:
+            self.reclaim(blob)
+            self._cache.drop(blob)
 
     def progress(self, model: ModelName) -> float | None:
         """Which share of it has been read, while it is being got."""

@@ -40,6 +40,7 @@ class ServedModel:
         self.text_folder = text_folder  # with its tokenizer
         self.is_leaving = False  # it takes no new sequences
         self.is_pinned = False  # its weights stay, unless another model has no place else
+        self.load_failure = ""  # why an operator's last load of its weights failed; empty: it did not
         self.last_step = 0
         self.num_preemptions = 0
         self.waiting: WaitingLine[Sequence] = WaitingLine()

@@ -204,6 +204,7 @@ class ServedModels:
             num_running=len(model.running),
             num_waiting=len(model.waiting) + len(model.unguided),
             max_sequence_tokens=model.max_sequence_tokens,
+            reason="" if model.is_resident else model.load_failure,
             progress=progress,
             step_s=model.costs.step_s(_next_step(model)),
         )

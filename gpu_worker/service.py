@@ -40,7 +40,21 @@ from shared.following import Follower
 from shared.ids import Incarnation, ModelName, WorkerId, new_id
 from shared.log_control import levels_from
 from shared.machine import cpu_name, memory_limit_bytes, num_cores
-from shared.messages import AnyMessage, Assign, Cancel, Catalogue, EndAck, OwnerBeat, Resend, WorkerBeat
+from shared.messages import (
+    AnyMessage,
+    Assign,
+    Cancel,
+    Catalogue,
+    EndAck,
+    LoadModel,
+    Message,
+    OrderRefused,
+    OrderTaken,
+    OwnerBeat,
+    Resend,
+    UnloadModel,
+    WorkerBeat,
+)
 from shared.telemetry import Registry
 from shared.tracing import Tracer
 
@@ -153,15 +167,19 @@ class WorkerService:
         own = self._beat(), self._broadcast.run()
         return self._cache.run(self._store.reclaim), self._served.run(), self._engine.run(), *own
 
-    def _on_message(self, message: AnyMessage) -> None:
+    def _on_message(self, message: AnyMessage) -> Message | None:
         match message:
             case Assign() | Cancel() | EndAck() | Resend() | OwnerBeat():
                 self._engine.receive(message)
+            case LoadModel() | UnloadModel():
+                reason = self._engine.order(message)
+                return OrderRefused(self._worker, reason) if reason else OrderTaken(self._worker)
             case _:
                 log.warning("a %s does not belong here", type(message).__name__)
+        return None
 
     def _note_drained(self, catalogue: Catalogue) -> None:
-        """Beats say so, and it gets no new work; what it has it finishes."""
+        """Beats say so: it gets no new work, and owners have what it runs go on elsewhere where they can."""
         is_drained = self._worker in catalogue.drained
         if is_drained != self._is_drained:
             log.info("it takes no new work" if is_drained else "it takes new work again")

@@ -28,6 +28,7 @@ class ErrorCode(StrEnum):
     CLIENT_TOO_SLOW = "client_too_slow"  # in sending a body or reading a stream
     INVALID_API_KEY = "invalid_api_key"
     PERMISSION_DENIED = "permission_denied"
+    CONFLICT = "conflict"  # with how things are now: 409
     RATE_LIMITED = "rate_limit_exceeded"  # of the API key: 429
     OVERLOADED = "overloaded"  # queues are full: 429
     TIMED_OUT = "timed_out"  # its own limit has passed: 504

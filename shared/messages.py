@@ -194,7 +194,7 @@ class ModelLoad(Part, frozen=True):
     num_running: int = 0  # sequences with KV on the device
     num_waiting: int = 0
     max_sequence_tokens: int = 0  # what fits: context length or KV memory, whichever is less; 0: not known yet
-    reason: str = ""  # with "failed"
+    reason: str = ""  # with "failed"; else why an operator's load failed
     progress: float | None = None  # share done, while it is imported or its weights are read from disk
     step_s: float = 0.0  # expected of a step that decodes all that runs, or one sequence; 0: not known yet
 
@@ -430,6 +430,27 @@ class ChangeRefused(Message, frozen=True):
     reason: str
 
 
+class LoadModel(Message, frozen=True):
+    """Gateway to worker: have its weights at hand. Replied with OrderTaken, at once, or OrderRefused."""
+
+    model: ModelName
+
+
+class UnloadModel(Message, frozen=True):
+    """Gateway to worker: free the memory of its weights as soon as nobody uses it. Replied as LoadModel is."""
+
+    model: ModelName
+
+
+class OrderTaken(Message, frozen=True):
+    worker: WorkerId
+
+
+class OrderRefused(Message, frozen=True):
+    worker: WorkerId
+    reason: str
+
+
 # --- what workers do, for whoever watches -------------------------------------------------------
 
 SwitchKind = Literal["resident", "prefetched", "streamed", "copied", "from disk"]
@@ -535,6 +556,7 @@ AnyMessage = Union[
     WorkerBeat, OwnerBeat, RouterBeat,
     Generate, Piece, CancelCall, ClientBeat,
     Catalogue, AskCatalogue, AddModel, RemoveModel, ChangeModel, DrainWorker, ChangeRefused, SetLogLevel,
+    LoadModel, UnloadModel, OrderTaken, OrderRefused,
     Watch, Timeline, WorkerState,
     RequestFinished, ModelSwitched, WorkerCame, WorkerWent,
 ]  # fmt: skip

@@ -5,6 +5,8 @@
 | kottos.request.<model>         | Submit (request), Cancel      | owner   | router                      |
 | kottos.worker.<worker>         | Assign, Cancel                | router  | worker                      |
 | kottos.worker.<worker>         | EndAck, Resend                | owner   | worker                      |
+| kottos.worker.<worker>         | LoadModel, UnloadModel        | gateway | worker                      |
+|                                | (request)                     |         |                             |
 | kottos.owner.<owner>           | Assigned, Refused             | router  | owner (a gateway)           |
 | kottos.owner.<owner>           | Frame                         | worker  | owner                       |
 | kottos.beat.worker             | WorkerBeat                    | worker  | router, owners, operators   |
@@ -28,8 +30,8 @@
 | kottos.event.worker.went       | WorkerWent                    | router  | anybody                     |
 
 Replies to requests go to `_INBOX_<user>.>`, one prefix per bus user: Submit is answered with Accepted or Refused,
-Generate with Piece number 0 (empty, or an error), AskCatalogue and what changes the catalogue in force with Catalogue
-or ChangeRefused.
+Generate with Piece number 0 (empty, or an error), LoadModel and UnloadModel with OrderTaken or OrderRefused,
+AskCatalogue and what changes the catalogue in force with Catalogue or ChangeRefused.
 """
 
 from typing import Final, NamedTuple
@@ -117,7 +119,10 @@ PERMISSIONS: Final[dict[str, Permissions]] = {
         subscribe=(ALL_REQUESTS, BEAT_WORKER, CONTROL_LOG, f"{inbox_prefix('router')}.>"),
     ),
     "worker": Permissions(
-        publish=("kottos.owner.*", BEAT_WORKER, EVENT_MODEL_SWITCHED, CATALOGUE_ASK, TIMELINE),
+        publish=(
+            "kottos.owner.*", BEAT_WORKER, EVENT_MODEL_SWITCHED, CATALOGUE_ASK, TIMELINE,
+            f"{inbox_prefix('gateway')}.>",
+        ),
         subscribe=("kottos.worker.*", BEAT_OWNER, CATALOGUE, WATCH, CONTROL_LOG, f"{inbox_prefix('worker')}.>"),
     ),
     "steward": Permissions(

@@ -39,6 +39,7 @@ TABLE: Final[dict[ErrorCode, Shown]] = {
     ErrorCode.CLIENT_TOO_SLOW: Shown(408, "invalid_request_error", "client_too_slow"),
     ErrorCode.INVALID_API_KEY: Shown(401, "invalid_request_error", "invalid_api_key"),
     ErrorCode.PERMISSION_DENIED: Shown(403, "invalid_request_error", "permission_denied"),
+    ErrorCode.CONFLICT: Shown(409, "invalid_request_error", "conflict"),
     ErrorCode.RATE_LIMITED: Shown(429, "rate_limit_error", "rate_limit_exceeded"),
     ErrorCode.OVERLOADED: Shown(429, "rate_limit_error", "overloaded"),
     ErrorCode.TIMED_OUT: Shown(504, "timeout_error", "timed_out"),

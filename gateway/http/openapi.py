@@ -20,6 +20,7 @@ JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream"
 _REF: Final = "#/components/schemas/{name}"
 _AGAIN: Final = frozenset({429, 503, 529})  # say when to come again
+_NAMED: Final = frozenset({409})  # of what an operation does: it says so itself
 _WITHOUT_BODY: Final = frozenset({401, 403, 404, 429, 500, 503})  # what a request without a body can be answered
 # Of numbers that are checked when the body has been decoded (gateway/request/params.py).
 BOUNDS: Final[dict[str, Schema]] = {
@@ -55,12 +56,13 @@ class Operation:
     content: Mapping[str, Schema] | None = None  # of success, where it is something else
     events: Any = None  # each `data` of a stream, where there is one
     more: Mapping[int, Any] | None = None  # further statuses, and their bodies
+    query: tuple[str, ...] = ()  # names of parameters, none of which has to be given
     is_anthropic: bool = False
 
     @property
     def errors(self) -> frozenset[int]:
         status_of = anthropic_status_of if self.is_anthropic else lambda code: TABLE[code].status
-        every = frozenset(map(status_of, TABLE))
+        every = frozenset(map(status_of, TABLE)) - _NAMED
         return every if self.request is not None else every & _WITHOUT_BODY
 
 
@@ -122,16 +124,20 @@ def _operation(operation: Operation, schema_of: Mapping[str, Schema]) -> Schema:
     if operation.request is not None:
         body = {JSON: {"schema": schema_of[repr(operation.request)]}}
         described["requestBody"] = {"required": True, "content": body}
-    if parameters := [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]:
-        described["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-            for name in parameters
-        ]
+    in_path = [part[1:-1] for part in operation.path.split("/") if part.startswith("{")]
+    parameters = [_parameter(name, "path") for name in in_path]
+    parameters += [_parameter(name, "query") for name in operation.query]
+    if parameters:
+        described["parameters"] = parameters
     for status, body in (operation.more or {}).items():
         described["responses"][str(status)] = _json(schema_of[repr(body)], status)
     for status in sorted(operation.errors):
         described["responses"].setdefault(str(status), _json(schema_of[repr(error)], status))
     return described
+
+
+def _parameter(name: str, place: Literal["path", "query"]) -> Schema:
+    return {"name": name, "in": place, "required": place == "path", "schema": {"type": "string", "minLength": 1}}
 
 
 def _response(operation: Operation, schema_of: Mapping[str, Schema]) -> Schema:
@@ -158,6 +164,7 @@ _DESCRIPTIONS: Final = {
     401: "The API key is missing or unknown.",
     403: "The API key may not do this.",
     404: "There is no such model, or no such route.",
+    409: "It conflicts with how things are now.",
     413: "The body is too large.",
     429: "Too much is asked at once, or of this key.",
     500: "The server's fault.",

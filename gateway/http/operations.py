@@ -11,6 +11,7 @@ from gateway.http.anthropic.request import CountTokensRequest, MessagesRequest
 from gateway.http.anthropic.response import Message, TokenCount
 from gateway.http.anthropic.response import StreamEvent as MessageEvent
 from gateway.http.dashboard import ASSET_TYPES
+from gateway.http.errors import ErrorBody
 from gateway.http.metrics import Target
 from gateway.http.openai.chat import ChatRequest
 from gateway.http.openai.chat_response import ChatChoice, ChatChunkChoice
@@ -175,6 +176,26 @@ OPERATIONS: Final = (
         summary="Let its weights go like others.",
         tag=ADMIN,
         response=AdminModel,
+    ),
+    Operation(
+        method="post",
+        path="/admin/models/{model}/load",
+        summary="Bring its weights to where they can run at once.",
+        tag=ADMIN,
+        response=AdminModel,
+        status=202,
+        query=("worker",),
+        more={409: ErrorBody},
+    ),
+    Operation(
+        method="post",
+        path="/admin/models/{model}/unload",
+        summary="Free the memory of its weights until it is asked for again.",
+        tag=ADMIN,
+        response=AdminModel,
+        status=202,
+        query=("worker",),
+        more={409: ErrorBody},
     ),
     Operation(method="get", path="/admin/workers", summary="All workers.", tag=ADMIN, response=AdminWorkerList),
     Operation(

@@ -1,4 +1,4 @@
-"""What a call asks for, checked and completed: nothing is defaulted later, and nothing of it can be refused for its form.
+"""What a call asks for, checked and completed: nothing is defaulted later, and nothing refused for its form.
 
 check -> tokenize -> expect an answer -> complete
 """

@@ -23,6 +23,7 @@ from gpu_worker.host_cache.protocol import (
     BlobId,
     BlobSpec,
     Census,
+    Drop,
     FromCache,
     FromWorker,
     Granted,
@@ -110,6 +111,10 @@ class HostCacheClient:
     def note_use(self, blob: BlobId) -> None:
         """Tells its value to the owner, within a second."""
         self._used.add(blob)
+
+    def drop(self, blob: BlobId) -> None:
+        """It may leave the host when nobody maps it any more. Without an owner nothing keeps it anyway."""
+        self._send(Drop(blob))
 
     async def _answer(self, asked: _Asked) -> bool:
         while True:

@@ -21,6 +21,7 @@ from gpu_worker.host_cache.protocol import (
     BlobId,
     BlobSpec,
     Census,
+    Drop,
     FromWorker,
     Granted,
     Look,
@@ -115,6 +116,9 @@ class CacheOwner:
                 for number in numbers:
                     if number in worker.mapped:
                         self._policy.note_use(worker.mapped[number], self._clock())
+            case Drop(blob):
+                self._policy.drop(blob)
+                self._forget_gone()
             case Look():
                 worker.channel.send(self._census())
             case unknown:

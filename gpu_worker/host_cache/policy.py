@@ -23,6 +23,7 @@ class _Entry:
     reload_s: float | None = None  # what reading it takes; None while it is being filled
     mappings: set[MappingId] = field(default_factory=set)
     leaving: bool = False
+    is_unwanted: bool = False  # it goes when nobody maps it
 
     def uses(self, now_s: float) -> float:
         return self.num_uses * 0.5 ** ((now_s - self.counted_at_s) / HALF_LIFE_S)
@@ -64,7 +65,9 @@ class CachePolicy:
     def map(self, blob: BlobId, mapping: MappingId) -> None:
         if not self.offers(blob):
             raise ValueError(f"blob {blob} can't be mapped")
-        self._entries[blob].mappings.add(mapping)
+        entry = self._entries[blob]
+        entry.mappings.add(mapping)
+        entry.is_unwanted = False
 
     def unmap(self, blob: BlobId, mapping: MappingId) -> None:
         self._entries[blob].mappings.remove(mapping)
@@ -88,9 +91,16 @@ class CachePolicy:
         for entry in self._entries.values():
             entry.leaving = False
 
+    def drop(self, blob: BlobId) -> None:
+        """It goes when nobody maps it, unless somebody maps it anew before."""
+        entry = self._entries.get(blob)
+        if entry is not None and entry.reload_s is not None:
+            entry.is_unwanted = True
+
     def gone(self) -> list[BlobId]:
-        """Forgets what was asked to leave and is mapped by nobody."""
-        blobs = [blob for blob, entry in self._entries.items() if entry.leaving and not entry.mappings]
+        """Forgets what was asked to leave, or dropped, and is mapped by nobody."""
+        going = ((blob, entry) for blob, entry in self._entries.items() if entry.leaving or entry.is_unwanted)
+        blobs = [blob for blob, entry in going if not entry.mappings]
         for blob in blobs:
             del self._entries[blob]
         return blobs

@@ -2,6 +2,7 @@
 
     worker: Acquire -> Progress*, then Granted with the blob's descriptor, or NoRoom, or Refused
     worker: Release when its mapping is gone, or to take back what it asked for
+    worker: Drop of what it does not expect to need soon
     cache:  Reclaim -> Release as soon as the worker can
     worker: Look -> Census
 
@@ -49,6 +50,12 @@ class Used(msgspec.Struct, frozen=True, tag=True):
     numbers: tuple[int, ...]
 
 
+class Drop(msgspec.Struct, frozen=True, tag=True):
+    """Nobody here is expected to need it soon: it goes when nobody maps it, unless it is asked for before."""
+
+    blob: BlobId
+
+
 class Progress(msgspec.Struct, frozen=True, tag=True):
     number: int
     done_bytes: int
@@ -86,5 +93,5 @@ class Census(msgspec.Struct, frozen=True, tag=True):
     num_evictions: int
 
 
-FromWorker = Acquire | Offer | Release | Used | Look
+FromWorker = Acquire | Offer | Release | Used | Drop | Look
 FromCache = Progress | Granted | NoRoom | Refused | Reclaim | Census

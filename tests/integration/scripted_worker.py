@@ -17,8 +17,11 @@ from shared.messages import (
     EndAck,
     Ended,
     Frame,
+    LoadModel,
     Message,
     ModelLoad,
+    OrderRefused,
+    OrderTaken,
     PromptLogprobs,
     Refused,
     Resend,
@@ -26,6 +29,7 @@ from shared.messages import (
     SequenceTokens,
     Submit,
     TokenLogprobs,
+    UnloadModel,
     WorkerBeat,
 )
 
@@ -62,6 +66,7 @@ class ScriptedWorker:
     models: tuple[ModelName, ...]
     answer: Answer = nothing
     is_router_deaf: bool = False  # Submits arrive, and nobody replies
+    refusal: str = ""  # of what operators order
     life: Incarnation = FIRST_LIFE
     heard: list[Message] = field(default_factory=list)
     sequences: dict[RequestId, Running] = field(default_factory=dict)
@@ -159,13 +164,16 @@ class ScriptedWorker:
         self._todo.put_nowait(lambda: self._run(message))
         return Accepted(message.request_id, message.attempt, ROUTER)
 
-    def _on_worker(self, message: AnyMessage) -> None:
+    def _on_worker(self, message: AnyMessage) -> Message | None:
         self._hear(message)
         if isinstance(message, Resend):
             self._todo.put_nowait(lambda: self._say_again(message))
+        if isinstance(message, LoadModel | UnloadModel):
+            return OrderRefused(WORKER, self.refusal) if self.refusal else OrderTaken(WORKER)
+        return None
 
     def _hear(self, message: AnyMessage) -> None:
-        if isinstance(message, Submit | Cancel | EndAck | Resend):
+        if isinstance(message, Submit | Cancel | EndAck | Resend | LoadModel | UnloadModel):
             self.heard.append(message)
             self._news.set()
 

@@ -18,7 +18,7 @@ from shared.catalogue import described
 from shared.config import ModelSource
 from shared.ids import Incarnation, ModelName, WorkerId
 from shared.levels import LevelChange
-from shared.messages import Catalogue, Ended, ModelSwitched, Submit, WorkerCame, WorkerWent
+from shared.messages import Catalogue, Ended, LoadModel, ModelSwitched, Submit, UnloadModel, WorkerCame, WorkerWent
 from shared.slo import Slo
 from tests.integration.gateway_harness import ASLEEP, BASE, CHAT, Stack, encode, make_key, open_stack
 from tests.integration.scripted_worker import WORKER
@@ -131,6 +131,31 @@ async def test_a_bad_addition_is_refused_and_changes_nothing(admin: Admin) -> No
         refused = await admin("POST", "models", body, status=400)
         assert refused["error"]["param"] == param, body
     assert admin.kept == [] and len(await served(admin)) == 3
+
+
+async def test_weights_are_loaded_and_unloaded_by_workers(admin: Admin) -> None:
+    """CHAT has a slash in its name."""
+    worker = admin.stack.worker
+    loaded = await admin("POST", f"models/{CHAT}/load", status=202)
+    assert (loaded["id"], loaded["workers"][WORKER]["state"]) == (CHAT, "resident")
+    await admin("POST", f"models/{BASE}/unload?worker={WORKER}", status=202)
+    assert worker.heard == [LoadModel(ModelName(CHAT)), UnloadModel(ModelName(BASE))]
+    assert admin.kept == []  # nothing is served otherwise
+
+    for path in (f"models/{ASLEEP}/load", f"models/{BASE}/load?worker=nobody", f"models/{BASE}/unload?worker=nobody"):
+        refused = await admin("POST", path, status=503)
+        assert refused["error"]["code"] == "unavailable"
+    await admin("POST", "models/no-such-model/load", status=404)
+
+
+async def test_a_pinned_model_is_not_unloaded(admin: Admin) -> None:
+    await admin("POST", f"models/{CHAT}/pin")
+    refused = await admin("POST", f"models/{CHAT}/unload", status=409)
+    assert (refused["error"]["code"], "unpin" in refused["error"]["message"]) == ("conflict", True)
+    await admin("POST", f"models/{CHAT}/unpin")
+    admin.stack.worker.refusal = "the model is pinned"  # by another gateway, just now
+    refused = await admin("POST", f"models/{CHAT}/unload", status=409)
+    assert "the model is pinned" in refused["error"]["message"]
 
 
 async def test_a_models_level_is_changed_for_the_next_requests(admin: Admin) -> None:

@@ -23,6 +23,8 @@ from shared.messages import (
     EndAck,
     Ended,
     Frame,
+    LoadModel,
+    Message,
     ModelSwitched,
     OwnerBeat,
     Resend,
@@ -30,6 +32,7 @@ from shared.messages import (
     SequenceTokens,
     Submit,
     TokenLogprobs,
+    UnloadModel,
     WorkerBeat,
 )
 from shared.telemetry import Registry
@@ -109,6 +112,10 @@ class Harness:
         models = tuple(msgspec.structs.replace(model, pinned=model.name == pinned) for model in described(sources))
         catalogue = Catalogue(STEWARD, self._num_catalogues, models, (WORKER,) if drained else ())
         await self.bus.publish(subjects.CATALOGUE, catalogue)
+
+    async def order(self, order: LoadModel | UnloadModel) -> Message:
+        """As a gateway on behalf of an operator -> the answer."""
+        return await self.bus.request(subjects.worker(WORKER), order, TIMEOUT_S)
 
     async def cancel(self, request_id: RequestId, model: str, attempt: int = 0) -> None:
         message = Cancel(request_id, attempt, OWNER, ModelName(model), WORKER)

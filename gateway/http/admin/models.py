@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 from gateway.fleet.cluster import Cluster, ModelState
 from gateway.fleet.control import Control
 from gateway.fleet.models import Models
+from gateway.fleet.orders import Orders
 from gateway.http.auth import TENANT
 from gateway.http.bodies import json_response, parse
 from gateway.http.status import SloObject
@@ -73,8 +74,9 @@ _KEYS: Final[tuple[LevelKey, ...]] = ("ttft_s", "tbt_s", "priority")
 
 
 class AdminModelRoutes:
-    def __init__(self, control: Control, models: Models, levels: Levels, cluster: Cluster) -> None:
+    def __init__(self, control: Control, orders: Orders, models: Models, levels: Levels, cluster: Cluster) -> None:
         self._control = control
+        self._orders = orders
         self._models = models
         self._levels = levels
         self._cluster = cluster
@@ -89,6 +91,8 @@ class AdminModelRoutes:
                 web.delete("/admin/models/{model:.+}", self.remove),
                 web.post("/admin/models/{model:.+}/pin", self.pin),
                 web.post("/admin/models/{model:.+}/unpin", self.unpin),
+                web.post("/admin/models/{model:.+}/load", self.load),
+                web.post("/admin/models/{model:.+}/unload", self.unload),
             ]
         )
 
@@ -125,6 +129,20 @@ class AdminModelRoutes:
     async def unpin(self, request: web.Request) -> web.Response:
         return await self._change(request, pinned=False)
 
+    async def load(self, request: web.Request) -> web.Response:
+        """Answered when a worker has taken it on; the model's state on that worker says how far it is."""
+        name = _name(request)
+        await self._orders.load(name, _worker(request))
+        _log.info("%s has the model %r loaded", request[TENANT].id, name)
+        return json_response(self._object(name), status=202)
+
+    async def unload(self, request: web.Request) -> web.Response:
+        """Answered when workers have taken it on: each does it as soon as it has no work for the model."""
+        name = _name(request)
+        await self._orders.unload(name, _worker(request))
+        _log.info("%s has the model %r unloaded", request[TENANT].id, name)
+        return json_response(self._object(name), status=202)
+
     async def _change(
         self,
         request: web.Request,
@@ -159,3 +177,8 @@ def _on_worker(load: ModelLoad) -> OnWorker:
 
 def _name(request: web.Request) -> ModelName:
     return ModelName(request.match_info["model"])
+
+
+def _worker(request: web.Request) -> WorkerId | None:
+    """The one that an order is for, if it names one."""
+    return WorkerId(named) if (named := request.query.get("worker")) else None

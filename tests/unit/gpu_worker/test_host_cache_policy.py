@@ -41,6 +41,31 @@ def test_the_one_that_is_used_least_goes() -> None:
     assert policy.leave(2) == {C}
 
 
+def test_what_is_dropped_goes_when_nobody_maps_it_unless_it_is_mapped_anew() -> None:
+    policy = Policy(4 * PAGE)
+    for blob in (A, B, C):
+        policy.put(blob, 1)
+    policy.map(A, (1, 1))
+    policy.map(A, (2, 1))
+    for blob in (A, B, C, D):  # of which the last one is not there
+        policy.drop(blob)
+    policy.map(C, (1, 2))
+    assert policy.gone() == [B]
+    policy.unmap(A, (1, 1))
+    policy.unmap(C, (1, 2))
+    assert policy.gone() == [] and policy.offers(A)
+    policy.unmap(A, (2, 1))
+    assert policy.gone() == [A]
+
+
+def test_what_is_being_filled_is_not_dropped() -> None:
+    policy = Policy(PAGE)
+    policy.reserve(A, PAGE, 0.0)
+    policy.drop(A)
+    policy.fill(A, 1.0)
+    assert policy.gone() == [] and policy.offers(A)
+
+
 def test_the_one_that_is_dear_to_read_stays() -> None:
     policy = Policy(2 * PAGE)
     policy.put(A, 1, reload_s=0.1)

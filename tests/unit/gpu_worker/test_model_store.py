@@ -20,6 +20,7 @@ class StubCache:
     def __init__(self) -> None:
         self.acquired: list[tuple[BlobId, bool]] = []  # blob, preload
         self.used: list[BlobId] = []
+        self.dropped: list[BlobId] = []
         self.may_grant = asyncio.Event()
         self.may_grant.set()
         self.has_room = True
@@ -37,6 +38,9 @@ class StubCache:
 
     def note_use(self, blob: BlobId) -> None:
         self.used.append(blob)
+
+    def drop(self, blob: BlobId) -> None:
+        self.dropped.append(blob)
 
 
 class Store(ModelStore):
@@ -174,3 +178,21 @@ async def test_a_removed_model_gives_its_blob_back_unless_another_shares_it() ->
     store.add(B, BLOBS[B])
     assert await store.blob(B) is not blob
     assert store.cache.acquired == [(BlobId("B"), False)] * 2
+
+
+async def test_what_is_let_go_leaves_the_host_too_when_nobody_holds_it() -> None:
+    store = Store()
+    await store.blob(A)
+    with store.hold(A):
+        store.let_go(A)
+        assert (A in store, store.cache.dropped) == (True, ["A"])
+    assert (A in store, store.released) == (False, [A])
+    await store.blob(A)
+    assert A in store  # it was let go of once
+
+
+async def test_what_another_model_shares_is_not_let_go() -> None:
+    store = Store()
+    await store.blob(B)
+    store.let_go(B)
+    assert (B in store, store.cache.dropped) == (True, [])
