@@ -12,10 +12,11 @@ from typer.main import get_command
 
 from cli.main import app
 from gateway.http.errors import TABLE
-from shared.config import API_KEY_VARIABLE, CONFIG_VARIABLE, KEYS, URL_VARIABLE, variable
+from shared.config import API_KEY_VARIABLE, CONFIG_VARIABLE, KEYS, SECRET_VARIABLES, URL_VARIABLE, variable
+from shared.secret_files import SUFFIX
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "deploy" / "README.md"])
 FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir()}
 OTHER_VARIABLES = {CONFIG_VARIABLE, URL_VARIABLE, API_KEY_VARIABLE, "KOTTOS_SECTION_KEY"}
 
@@ -92,7 +93,8 @@ def test_settings_are_there(all_code: str) -> None:
     named = set(re.findall(rf"^(?:{sections})\.[a-z_]+$", all_code, re.MULTILINE))
     assert named and named <= keys
     variables = set(re.findall(r"KOTTOS_[A-Z_]*[A-Z]", all_code))
-    assert variables and variables <= {*map(variable, keys), *OTHER_VARIABLES}
+    files = {f"{name}{SUFFIX}" for name in SECRET_VARIABLES}
+    assert variables and variables <= {*map(variable, keys), *files, *OTHER_VARIABLES}
 
 
 def leaves(command: Any) -> Iterator[Any]:
