@@ -14,7 +14,7 @@ from tests.otlp_receiver import Received, Receiver, receiving
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACED, UNTRACED = f"00-{TRACE}-{CALLER}-01", f"00-0af7651916cd43dd8448eb211c80319c-{CALLER}-00"
 PROMPT = "the canary of the coal mine"
-NUM_TOKENS = 100
+NUM_TOKENS = 200
 NUM_SPANS = 11  # and a turn more for each switch
 
 

@@ -56,11 +56,9 @@ def make_config(folder: Path, gateway: GatewayConfig, context_length: int = CONT
 
 
 @asynccontextmanager
-async def open_stack(
-    folder: Path, *, context_length: int = CONTEXT_LENGTH, tracer: Tracer | None = None, **settings: float
-) -> AsyncIterator[Stack]:
+async def open_stack(folder: Path, *, context_length: int = CONTEXT_LENGTH, **settings: float) -> AsyncIterator[Stack]:
     config = make_config(folder, GatewayConfig(port=0, **settings), context_length)  # type: ignore[arg-type]
-    async with serving(config, (ModelName(CHAT), ModelName(BASE)), tracer) as stack:
+    async with serving(config, (ModelName(CHAT), ModelName(BASE))) as stack:
         yield stack
 
 

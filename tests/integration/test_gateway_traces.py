@@ -9,12 +9,12 @@ import pytest
 import pytest_asyncio
 
 from shared.client import KottosClient
-from shared.config import BusConfig
+from shared.config import BusConfig, GatewayConfig
 from shared.ids import ModelName
 from shared.messages import Cancel, GenerationParams, Submit
 from shared.spans import Sampler, Span, traced
 from shared.tracing import Tracer
-from tests.integration.gateway_harness import BASE, CHAT, Stack, encode, open_stack
+from tests.integration.gateway_harness import BASE, CHAT, Stack, encode, make_config, serving
 from tests.unit.gateway.tiny_models import EOS_ID
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -56,7 +56,8 @@ def spans() -> Spans:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory, spans: Spans) -> AsyncIterator[Stack]:
     folder: Path = tmp_path_factory.mktemp("gateway")
-    async with open_stack(folder, tracer=spans.tracer) as opened:
+    config = make_config(folder, GatewayConfig(port=0))
+    async with serving(config, (ModelName(CHAT), ModelName(BASE)), spans.tracer) as opened:
         yield opened
 
 
