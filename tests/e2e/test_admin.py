@@ -76,7 +76,10 @@ async def test_changes_outlive_the_stack(stacks: Stacks) -> None:
         async with open_client(served) as client:
             first = await complete(client, "second", [5, 6, 7], max_tokens=4)
         await admin(served, "PATCH", "models/second", {"ttft_s": 2.5, "priority": -1})
+        await admin(served, "POST", "models/second/unload", status=202)
+        await admin(served, "POST", "models/second/load", status=202)
         await admin(served, "POST", "models/second/pin")
+        await admin(served, "POST", "models/second/unload", status=409)
         remove(served, "first")
     with stacks.serving() as served:
         [model] = (await admin(served, "GET", "models"))["data"]
