@@ -23,6 +23,7 @@ BENCHMARKS: Final = {
     "micro_step": "A decode step, part by part.",
     "plan": "Planning a step.",
     "tenants": "What a flood costs other tenants.",
+    "telemetry": "What traces and metrics take from throughput.",
 }
 
 
