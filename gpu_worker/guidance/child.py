@@ -111,8 +111,8 @@ def main(folder: str, begin: str, step: str, memory: str) -> None:
     try:
         while True:
             send(begins, child.begin(receive(begins, begin_decoder)))
-    except OSError:  # the worker is gone, or wants no more
-        return
+    except OSError:  # the worker is gone: nothing here is worth an orderly end
+        os._exit(0)
 
 
 if __name__ == "__main__":
