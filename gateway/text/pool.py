@@ -25,6 +25,7 @@ from gateway.text.jobs import (
     TooLong,
 )
 from gateway.text.process import ProcessEnded, TextProcess
+from shared import log
 from shared.errors import ErrorCode, RequestError
 from shared.messages import ChatMessage, ChatOptions
 from shared.structured import GrammarKind
@@ -44,6 +45,7 @@ class _Ticket:
     job: Job
     timeout_s: float
     done: asyncio.Future[Result]
+    request_id: str  # that it is for, if it is for one
 
 
 class TextPool:
@@ -113,7 +115,7 @@ class TextPool:
                 _log.warning("a text process is not ready for %s: %s", folder.name, error.message)
 
     async def _perform(self, job: Job, timeout_s: float, param: str) -> Result:
-        ticket = _Ticket(job, timeout_s, asyncio.get_running_loop().create_future())
+        ticket = _Ticket(job, timeout_s, asyncio.get_running_loop().create_future(), log.subject())
         try:
             self._queue.put_nowait(ticket)
         except asyncio.QueueFull:
@@ -143,11 +145,13 @@ class TextPool:
             try:
                 result = await process.perform(ticket.job, _LOAD_TIMEOUT_S, ticket.timeout_s)
             except TimeoutError:
-                _log.warning("killing a text process: a %s took too long", type(ticket.job).__name__)
+                with log.about(ticket.request_id):
+                    _log.warning("killing a text process: a %s took too long", type(ticket.job).__name__)
                 _settle(ticket, Failed(f"{_what(ticket.job)} took more than {ticket.timeout_s:g} s."))
                 return
             except ProcessEnded:
-                _log.error("a text process ended by itself at a %s", type(ticket.job).__name__)
+                with log.about(ticket.request_id):
+                    _log.error("a text process ended by itself at a %s", type(ticket.job).__name__)
                 if isinstance(ticket.job, Constrain):  # out of memory or stack
                     _settle(ticket, Failed("The grammar is too complex."))
                 elif not ticket.done.done():

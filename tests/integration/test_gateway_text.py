@@ -1,6 +1,7 @@
 """Text processes: real ones, on a tiny model's folder."""
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ import pytest
 from gateway.text.jobs import Encode, Encoded, Failed, Render, Rendered, Spell, Spelled, TooLong
 from gateway.text.pool import TextPool
 from gateway.text.process import ProcessEnded, TextProcess
+from shared import log
 from shared.errors import ErrorCode, RequestError
 from shared.messages import ChatMessage, ChatOptions, Tool
 from tests.processes import descendants, watch
@@ -124,15 +126,25 @@ async def test_it_ends_with_its_parent_however_busy(folder: Path) -> None:
         await child.wait_end()
 
 
-async def test_the_pool_fails_only_the_job_that_takes_too_long(folder: Path) -> None:
+async def test_the_pool_fails_only_the_job_that_takes_too_long(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    about: list[str] = []
+
+    def note(record: logging.LogRecord) -> bool:
+        about.append(log.subject())
+        return True
+
+    caplog.handler.addFilter(note)
     pool = TextPool(template_timeout_s=0.5, max_waiting=10, num_processes=1)
     async with pool.running():
-        slow = asyncio.create_task(pool.render(folder, chat("endless")))
+        with log.about("req-1"):
+            slow = asyncio.create_task(pool.render(folder, chat("endless")))
         after = asyncio.create_task(pool.render(folder, chat("user", "fox")))
         with pytest.raises(RequestError, match=r"took more than 0\.5 s") as caught:
             await slow
         assert caught.value.code is ErrorCode.INVALID_REQUEST
         assert await after == "<bos>user: fox\nassistant:"
+    caplog.handler.removeFilter(note)
+    assert about == ["req-1"]  # the line that says why
 
 
 async def test_the_pool_refuses_what_its_queue_does_not_hold(folder: Path) -> None:
