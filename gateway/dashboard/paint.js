@@ -13,7 +13,7 @@ const BAR_AT = TOP_PX + MARKS_PX;
 const THIN_PX = 1.5; // narrower turns are drawn as the shares that models have of a column
 const STEP_PX = 3; // steps are told apart from here on
 const NUMBERS_PX = 34;
-const NAME_PX = 42;
+const NAME_PX = 90; // from here on a name may be cut off
 const MARK_PX = 9;
 const MARK_TEXT_PX = 92;
 
@@ -58,9 +58,10 @@ function paintTurn(context, top, turn, scale, look) {
   context.globalAlpha = 1;
   for (const piece of turn.pieces) paintSteps(context, y, piece, scale, look);
   const [from, to] = [Math.max(left, 0), Math.min(right, scale.widthPx)];
-  if (to - from >= NAME_PX) {
-    context.font = look.font;
-    paintText(context, look.onColour, turn.model, from + 6, y + 15, to - from - 10);
+  context.font = look.font;
+  const roomPx = to - from - 10;
+  if (roomPx >= Math.min(NAME_PX, context.measureText(turn.model).width)) {
+    paintText(context, look.onColour, turn.model, from + 6, y + 15, roomPx);
   }
 }
 
