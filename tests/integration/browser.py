@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
 CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium: Final = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: make tools")
-TIMEOUT_MS: Final = 10_000
+TIMEOUT_MS: Final = 20_000
 DESKTOP: Final = {"width": 1280, "height": 800}
 PHONE: Final = {"width": 390, "height": 844}
 _FLAGS: Final = (
@@ -22,6 +22,9 @@ _FLAGS: Final = (
     "--no-first-run",
 )
 _REFUSED: Final = "Failed to load resource"  # Chromium says so of any status above 399, which tests ask for
+
+
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 @asynccontextmanager
