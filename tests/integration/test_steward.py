@@ -1,7 +1,6 @@
 """The steward and those who ask it, over a real server with each user's permissions."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -22,12 +21,6 @@ from shared.messages import Catalogue, ChangeModel, ModelLoad, OwnerBeat, Worker
 from tests.unit.gateway.tiny_models import write_source
 
 A, B = ModelName("a"), ModelName("b")
-
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[EmbeddedBroker]:
-    async with EmbeddedBroker(tmp_path) as broker:
-        yield broker
 
 
 class Service:
