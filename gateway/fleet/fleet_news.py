@@ -3,14 +3,13 @@
 Nothing is subscribed to while nobody listens. Whoever listens too slowly misses the oldest news and hears how many.
 """
 
-import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, Literal
 
 import msgspec
 
+from gateway.fleet.backlog import Backlog
 from shared import subjects
 from shared.bus import Bus
 from shared.errors import ErrorCode, RequestError
@@ -98,33 +97,17 @@ class Reporter:
 
 
 class Listener:
-    """Bounded: the oldest news make room for newer ones."""
-
     def __init__(self) -> None:
         self._reporter = Reporter()
-        self._unheard: deque[News] = deque(maxlen=MAX_UNHEARD)
-        self._num_lost = 0
-        self._wake = asyncio.Event()
+        self._unheard: Backlog[News] = Backlog(MAX_UNHEARD)
 
     def on_message(self, message: AnyMessage) -> None:
-        for news in self._reporter.news_of(message):
-            self._num_lost += len(self._unheard) == MAX_UNHEARD
-            self._unheard.append(news)
-            self._wake.set()
+        self._unheard.put(self._reporter.news_of(message))
 
     async def next(self, timeout_s: float) -> list[News]:
         """Empty after that time."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._wake.wait()
-        except TimeoutError:
-            return []
-        self._wake.clear()
-        lost: list[News] = [LostNews(self._num_lost)] if self._num_lost else []
-        heard = [*lost, *self._unheard]
-        self._unheard.clear()
-        self._num_lost = 0
-        return heard
+        num_lost, news = await self._unheard.take(timeout_s)
+        return [LostNews(num_lost), *news] if num_lost else news
 
 
 class FleetNews:

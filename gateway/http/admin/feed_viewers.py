@@ -1,13 +1,12 @@
 """Who reads the feed. Each event is encoded once for all, and a viewer that is slow misses the oldest."""
 
-import asyncio
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import msgspec
 
+from gateway.fleet.backlog import Backlog
 from gateway.http.admin.feed_objects import FeedLost
 from shared.errors import ErrorCode, RequestError
 
@@ -18,36 +17,16 @@ _encoder: Final = msgspec.json.Encoder()
 
 class Viewer:
     def __init__(self) -> None:
-        self._unread: deque[bytes] = deque()
-        self._unread_bytes = 0
-        self._num_lost = 0
-        self._wake = asyncio.Event()
+        self._unread: Backlog[bytes] = Backlog(MAX_UNREAD_BYTES, len)
 
     def put(self, events: list[bytes]) -> None:
         """Encoded, the oldest first."""
-        for event in events:
-            self._unread.append(event)
-            self._unread_bytes += len(event)
-            while self._unread_bytes > MAX_UNREAD_BYTES and len(self._unread) > 1:
-                self._unread_bytes -= len(self._unread.popleft())
-                self._num_lost += 1
-        if events:
-            self._wake.set()
+        self._unread.put(events)
 
     async def next(self, timeout_s: float) -> list[bytes]:
         """All that is unread, once there is something; empty after that time."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._wake.wait()
-        except TimeoutError:
-            return []
-        self._wake.clear()
-        events = list(self._unread)
-        if self._num_lost:
-            events.insert(0, _encoder.encode(FeedLost(self._num_lost)))
-        self._unread.clear()
-        self._unread_bytes = self._num_lost = 0
-        return events
+        num_lost, events = await self._unread.take(timeout_s)
+        return [_encoder.encode(FeedLost(num_lost)), *events] if num_lost else events
 
 
 class Viewers:
