@@ -9,12 +9,10 @@ to the tokens per second has their own reading in it. Steps are real, so `turns`
 import argparse
 import asyncio
 import statistics
-import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -25,9 +23,7 @@ from benchmarks.loop_share import read_seconds, worker_address
 from benchmarks.markdown import save_page, table
 from benchmarks.processes import command_line, descendants
 from benchmarks.report import save
-from benchmarks.served import Served, serve
-from shared.catalogue import demo_models
-from shared.config import load_config
+from benchmarks.served import Served, serve_demo
 from shared.machine import num_cores
 
 GOAL: Final = 0.01  # of a core, in the gateway, for each viewer
@@ -167,13 +163,8 @@ def main() -> None:
     parser.add_argument("--pause-s", type=float, default=4.0, help="between runs; a watch lapses in 3 s")
     parser.add_argument("--threads", type=int, default=num_cores())
     options = parser.parse_args()
-    source = next(source for source in demo_models(load_config().cache_dir) if source.name == options.model)
-    settings = {"KOTTOS_WORKER_NUM_THREADS": str(options.threads)}
-    with (
-        tempfile.TemporaryDirectory() as temp,
-        serve("--model", f"{source.name}={source.path}", log_path=Path(temp) / "log", settings=settings) as served,
-    ):
-        runs = asyncio.run(measure_all(served, source.name, options))
+    with serve_demo(options.model, options.threads) as served:
+        runs = asyncio.run(measure_all(served, options.model, options))
     title = (
         f"Watching {options.streams} streams of {options.model}, {options.new_tokens} tokens each, "
         f"{options.threads} threads, medians of {options.repeats}"

@@ -9,11 +9,9 @@ planning, frames, beats, and the scrape itself.
 import argparse
 import asyncio
 import statistics
-import tempfile
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -21,9 +19,7 @@ import msgspec
 from benchmarks.load import stream_all
 from benchmarks.markdown import save_page, table
 from benchmarks.report import save
-from benchmarks.served import serve
-from shared.catalogue import demo_models
-from shared.config import load_config
+from benchmarks.served import serve_demo
 from shared.machine import num_cores
 
 GOAL: Final = 0.05
@@ -117,13 +113,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=num_cores())
     options = parser.parse_args()
-    source = next(source for source in demo_models(load_config().cache_dir) if source.name == options.model)
-    settings = {"KOTTOS_WORKER_NUM_THREADS": str(options.threads)}
-    with (
-        tempfile.TemporaryDirectory() as temp,
-        serve("--model", f"{source.name}={source.path}", log_path=Path(temp) / "log", settings=settings) as served,
-    ):
-        runs = measure(served.url, source.name, options)
+    with serve_demo(options.model, options.threads) as served:
+        runs = measure(served.url, options.model, options)
     title = f"{options.model}: {options.new_tokens} tokens out, {options.threads} threads, medians of {options.repeats}"
     found = summary(runs, options.streams)
     print(f"\n{title}\n\n{found}\n")

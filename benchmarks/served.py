@@ -4,11 +4,15 @@ import os
 import signal
 import subprocess
 import sysconfig
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from shared.catalogue import demo_models
+from shared.config import load_config
 
 _KOTTOS: Final = Path(sysconfig.get_path("scripts")) / "kottos"
 _START_TIMEOUT_S: Final = 240.0  # models may have to be imported first
@@ -50,6 +54,18 @@ def serve(*flags: str, log_path: Path, settings: Mapping[str, str] = _NO_SETTING
             process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+
+@contextmanager
+def serve_demo(model: str, num_threads: int) -> Iterator[Served]:
+    """One of the demo models, whose steps have so many threads. Raises as `serve`."""
+    source = next(source for source in demo_models(load_config().cache_dir) if source.name == model)
+    settings = {"KOTTOS_WORKER_NUM_THREADS": str(num_threads)}
+    with (
+        tempfile.TemporaryDirectory() as temp,
+        serve("--model", f"{source.name}={source.path}", log_path=Path(temp) / "log", settings=settings) as served,
+    ):
+        yield served
 
 
 def _parse_banner(lines: Iterable[str], pid: int) -> Served | None:
